@@ -55,7 +55,11 @@ fn text_files() -> Vec<(String, String)> {
 }
 
 fn is_rust(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|e| e == "rs")
+    has_ending(name, "rs")
+}
+
+fn has_ending(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|e| e == ending)
 }
 
 /// Code that ships: in a `src` folder, and not a module that its parent declares under `#[cfg(test)]`.
@@ -133,7 +137,7 @@ fn confined_names_stay_at_home() {
 fn documents_are_linked_and_links_resolve() {
     let files = text_files();
     let root = workspace_root();
-    let pages: Vec<_> = files.iter().filter(|(name, _)| name.ends_with(".md")).collect();
+    let pages: Vec<_> = files.iter().filter(|(name, _)| has_ending(name, "md")).collect();
     let mut findings: Vec<Finding> = pages
         .iter()
         .flat_map(|(name, text)| rules::links_resolve(name, text, |path| root.join(path).exists()))

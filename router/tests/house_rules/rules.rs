@@ -190,7 +190,7 @@ fn has_token(line: &str, token: &str) -> bool {
     line.match_indices(token).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + token.len()..].chars().next();
-        !(word_start && is_word(before)) && !(word_end && is_word(after))
+        !((word_start && is_word(before)) || (word_end && is_word(after)))
     })
 }
 
