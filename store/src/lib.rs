@@ -1,1 +1,21 @@
-//! placeholder
+//! One shard's state: its queues, their keys and their undelivered messages.
+//!
+//! A [`Store`] is a state machine without I/O, clock or randomness: times and random bytes are arguments, bodies are of
+//! the caller's type. It belongs to one shard, which alone reads and writes it, so there is no lock in it.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`id`] | queue IDs, the secret hash that maps an ID to a partition, partitions to shards |
+//! | [`queue`] | the record of a queue |
+//! | [`message`] | messages of one queue: order, quota, expiry |
+//! | [`store`] | the table of queues with its indexes, and the operations on them |
+
+pub mod id;
+pub mod message;
+pub mod queue;
+pub mod store;
+
+pub use id::{IdHash, IdHasher, PARTITIONS, PartitionMap, QueueId};
+pub use message::{Content, Message, MessageId, MessageQueue, Written};
+pub use queue::{NewQueue, Queue, Status};
+pub use store::{DuplicateId, KeyConflict, Party, QueueIx, Store};

@@ -1,0 +1,97 @@
+//! Every cap of a router, with its default and what happens when it is reached.
+
+use ringpost_protocol::limits::{BATCH_TRANSMISSIONS_MAX, BLOCK_BYTES};
+
+use crate::arena::BUFFER_BYTES;
+
+/// Caps that an operator may change. All are per router unless they say otherwise; a shard gets its equal part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections. More are closed right after they are accepted.
+    pub connections: usize,
+    /// Connections from one address (IPv4) or network (IPv6 /64). More are closed right after they are accepted.
+    pub connections_per_address: usize,
+    /// TLS and protocol handshakes under way. More are closed right after they are accepted.
+    pub handshakes: usize,
+    /// Blocks lent to connections: being read, or waiting to be written. Without one, a connection is not read, and a
+    /// delivery waits.
+    pub session_bytes: usize,
+    /// Bodies of undelivered messages. Above it, SEND is answered with ERR STORE.
+    pub message_bytes: usize,
+    /// Subscriptions of one connection. Above it, SUB is answered with ERR QUOTA.
+    pub subscriptions_per_connection: usize,
+    /// Small responses of one connection that wait to be written, in bytes. Above it, the connection is not read.
+    pub outbox_bytes: usize,
+    /// Blocks of messages of one connection that wait to be written. Above it, deliveries to it wait in their queues.
+    pub outbox_blocks: usize,
+    /// From accepting to the end of the protocol handshake; then the connection is closed.
+    pub handshake_secs: u64,
+    /// From the first to the last byte of a block; then the connection is closed.
+    pub block_secs: u64,
+    /// A write that makes no progress; then the connection is closed.
+    pub write_secs: u64,
+    /// What is in flight when a stop is requested gets this long.
+    pub stop_secs: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 100_000,
+            connections_per_address: 20_000,
+            handshakes: 2_000,
+            session_bytes: 256 << 20,
+            message_bytes: 1 << 30,
+            subscriptions_per_connection: 200_000,
+            outbox_bytes: 256 << 10,
+            outbox_blocks: 16,
+            handshake_secs: 30,
+            block_secs: 30,
+            write_secs: 60,
+            stop_secs: 5,
+        }
+    }
+}
+
+/// Batches of one connection that are with the queues' home shards. More are not read until one is answered: enough
+/// for the pipelines of real clients, small enough that one client cannot fill a mesh lane.
+pub const BATCHES_IN_FLIGHT_PER_CONNECTION: usize = 4;
+
+/// Slots of a mesh lane, from one shard to another. A full lane stops the sockets that feed it. 512 slots hold a few
+/// milliseconds of work of a busy shard.
+pub const MESH_LANE_SLOTS: usize = 512;
+
+/// Messages taken from the mesh before other tasks get their turn.
+pub const MESH_DRAIN_MAX: usize = 32;
+
+/// Commands of a batch that are processed before other tasks get their turn. With a signature each, which cost 50 us
+/// to check on a slow core, this keeps a turn below a millisecond.
+pub const COMMANDS_PER_TURN: usize = 16;
+
+/// Sealed blocks that go into one write.
+pub const BLOCKS_PER_WRITE: usize = 4;
+
+/// Free blocks a shard keeps for the next reader instead of giving them back to the allocator: 4 MB.
+pub const FREE_BLOCKS_KEPT: usize = 256;
+
+/// Shared secrets of sender keys remembered for one connection: the number of queues a client sends to in a burst.
+pub const SENDER_SECRETS_PER_CONNECTION: usize = 64;
+
+/// Queues looked at for expired messages before other tasks get their turn.
+pub const EXPIRY_STEP_QUEUES: usize = 256;
+/// Messages dropped from one queue in one step.
+pub const EXPIRY_STEP_MESSAGES: usize = 256;
+
+/// Bodies from this size on keep the block they came in; smaller ones are copied to memory of their own size, which
+/// wastes less than the rest of a block.
+pub const BODY_KEEPS_BLOCK_BYTES: usize = 12 * 1024;
+
+/// Messages that a queue holds until its sender is told QUOTA, unless the ini says otherwise: as the reference.
+pub const QUEUE_QUOTA: usize = 128;
+
+const _: () = {
+    assert!(BUFFER_BYTES >= BLOCK_BYTES + 22 + 256);
+    assert!(BODY_KEEPS_BLOCK_BYTES < BUFFER_BYTES);
+    assert!(COMMANDS_PER_TURN <= BATCH_TRANSMISSIONS_MAX);
+    assert!(BLOCKS_PER_WRITE >= 1);
+};

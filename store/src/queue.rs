@@ -1,0 +1,49 @@
+//! The record of a queue: "Simplex queue" and "Create queue command" of the protocol text.
+
+use ringpost_protocol::command::QueueMode;
+use ringpost_protocol::error::BlockingInfo;
+use ringpost_protocol::keys::AuthPublicKey;
+
+use crate::id::QueueId;
+use crate::message::MessageQueue;
+
+/// What a NEW command and the router's random draws make of a queue.
+#[derive(Debug)]
+pub struct NewQueue {
+    pub recipient_id: QueueId,
+    pub sender_id: QueueId,
+    pub recipient_key: AuthPublicKey,
+    /// Agreed with the recipient; messages are encrypted with it when they are delivered.
+    pub delivery_secret: [u8; 32],
+    pub mode: Option<QueueMode>,
+}
+
+/// A queue with its undelivered messages. `B` is what holds a body.
+#[derive(Debug)]
+pub struct Queue<B> {
+    pub recipient_id: QueueId,
+    pub sender_id: QueueId,
+    pub recipient_key: AuthPublicKey,
+    pub sender_key: Option<AuthPublicKey>,
+    pub delivery_secret: [u8; 32],
+    pub mode: Option<QueueMode>,
+    pub status: Status,
+    /// The day of the last use, in days since 1970: no finer time is kept.
+    pub used_day: u32,
+    pub(crate) messages: Option<Box<MessageQueue<B>>>,
+}
+
+impl<B> Queue<B> {
+    /// The messages, first the one to deliver next.
+    pub fn messages(&self) -> Option<&MessageQueue<B>> {
+        self.messages.as_deref()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    Active,
+    /// OFF: delivers what it has, accepts nothing.
+    Suspended,
+    Blocked(Box<BlockingInfo>),
+}

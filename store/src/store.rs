@@ -1,0 +1,332 @@
+//! The table of queues and the operations on it.
+
+use hashbrown::HashTable;
+use ringpost_protocol::keys::AuthPublicKey;
+use slab::Slab;
+
+use crate::id::{IdHash, IdHasher, QueueId};
+use crate::message::{Message, MessageId, MessageQueue, Written};
+use crate::queue::{NewQueue, Queue, Status};
+
+/// A queue's place in the table. It names the same queue until that queue is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueueIx(u32);
+
+/// Which of a queue's IDs an ID is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    Recipient,
+    Sender,
+}
+
+/// An ID of the new queue is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an ID of the new queue is in use")]
+pub struct DuplicateId;
+
+/// The queue is secured with another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the queue is secured with another key")]
+pub struct KeyConflict;
+
+/// Entries are places in the slab; the IDs stand in the records only.
+type Index = HashTable<u32>;
+
+#[derive(Debug)]
+pub struct Store<B> {
+    hasher: IdHasher,
+    queues: Slab<Queue<B>>,
+    by_recipient: Index,
+    by_sender: Index,
+    messages: usize,
+}
+
+impl<B> Store<B> {
+    pub fn new(hasher: IdHasher) -> Self {
+        Self {
+            hasher,
+            queues: Slab::new(),
+            by_recipient: Index::new(),
+            by_sender: Index::new(),
+            messages: 0,
+        }
+    }
+
+    pub fn hasher(&self) -> &IdHasher {
+        &self.hasher
+    }
+
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Stored messages of all queues, quota messages included.
+    pub fn message_count(&self) -> usize {
+        self.messages
+    }
+
+    pub fn find(&self, party: Party, id: &QueueId) -> Option<QueueIx> {
+        let hash = self.hasher.hash(id);
+        self.index(party)
+            .find(hash.0, |&ix| self.queues.get(ix as usize).is_some_and(|queue| party_id(queue, party) == id))
+            .map(|&ix| QueueIx(ix))
+    }
+
+    pub fn queue(&self, ix: QueueIx) -> Option<&Queue<B>> {
+        self.queues.get(ix.0 as usize)
+    }
+
+    fn queue_mut(&mut self, ix: QueueIx) -> Option<&mut Queue<B>> {
+        self.queues.get_mut(ix.0 as usize)
+    }
+
+    pub fn create(&mut self, new: NewQueue, today: u32) -> Result<QueueIx, DuplicateId> {
+        let taken = self.find(Party::Recipient, &new.recipient_id).is_some()
+            || self.find(Party::Sender, &new.sender_id).is_some();
+        let place = u32::try_from(self.queues.vacant_key()).ok();
+        let (Some(place), false) = (place, taken) else { return Err(DuplicateId) };
+        self.queues.insert(Queue {
+            recipient_id: new.recipient_id,
+            sender_id: new.sender_id,
+            recipient_key: new.recipient_key,
+            sender_key: None,
+            delivery_secret: new.delivery_secret,
+            mode: new.mode,
+            status: Status::Active,
+            used_day: today,
+            messages: None,
+        });
+        self.insert_index(Party::Recipient, &new.recipient_id, place);
+        self.insert_index(Party::Sender, &new.sender_id, place);
+        Ok(QueueIx(place))
+    }
+
+    /// KEY and SKEY: repeating the same key is no conflict.
+    pub fn secure(&mut self, ix: QueueIx, key: AuthPublicKey) -> Result<(), KeyConflict> {
+        let queue = self.queue_mut(ix).ok_or(KeyConflict)?;
+        match &queue.sender_key {
+            Some(present) if *present != key => Err(KeyConflict),
+            Some(_) => Ok(()),
+            None => {
+                queue.sender_key = Some(key);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn suspend(&mut self, ix: QueueIx) {
+        if let Some(queue) = self.queue_mut(ix) {
+            queue.status = Status::Suspended;
+        }
+    }
+
+    /// Notes that the queue was used on this day. True if that is news.
+    pub fn mark_used(&mut self, ix: QueueIx, today: u32) -> bool {
+        match self.queue_mut(ix) {
+            Some(queue) if queue.used_day != today => {
+                queue.used_day = today;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Removes a queue and its messages.
+    pub fn delete(&mut self, ix: QueueIx) -> Option<Queue<B>> {
+        let queue = self.queues.try_remove(ix.0 as usize)?;
+        self.messages -= queue.messages().map_or(0, MessageQueue::len);
+        self.remove_index(Party::Recipient, &queue.recipient_id, ix);
+        self.remove_index(Party::Sender, &queue.sender_id, ix);
+        Some(queue)
+    }
+
+    /// Appends a message. None if there is no such queue.
+    pub fn write(&mut self, ix: QueueIx, message: Message<B>, quota: usize) -> Option<Written> {
+        let queue = self.queues.get_mut(ix.0 as usize)?;
+        let written = queue.messages.get_or_insert_default().write(message, quota);
+        match written {
+            Written::Stored { .. } | Written::OverQuota { marked: true } => self.messages += 1,
+            Written::OverQuota { marked: false } => {}
+        }
+        Some(written)
+    }
+
+    pub fn first_message(&self, ix: QueueIx) -> Option<&Message<B>> {
+        self.queue(ix)?.messages()?.first()
+    }
+
+    /// ACK: removes the first message if it is the named one.
+    pub fn take_message(&mut self, ix: QueueIx, id: &MessageId) -> Option<Message<B>> {
+        let messages = self.queue_mut(ix)?.messages.as_deref_mut()?;
+        let taken = messages.take(id)?;
+        messages.shrink();
+        self.messages -= 1;
+        Some(taken)
+    }
+
+    /// Drops expired messages of one queue, at most `most`; gives them back so that their bodies can be released.
+    pub fn expire(&mut self, ix: QueueIx, before_secs: u64, most: usize) -> Vec<Message<B>> {
+        let Some(messages) = self.queue_mut(ix).and_then(|q| q.messages.as_deref_mut()) else { return Vec::new() };
+        let expired = messages.expire(before_secs, most);
+        if !expired.is_empty() {
+            messages.shrink();
+        }
+        self.messages -= expired.len();
+        expired
+    }
+
+    /// The queues from a place on, for work that goes through all of them in small steps.
+    pub fn queues_from(&self, place: u32) -> impl Iterator<Item = (QueueIx, &Queue<B>)> {
+        (place..u32::try_from(self.queues.capacity()).unwrap_or(u32::MAX))
+            .filter_map(|ix| self.queues.get(ix as usize).map(|queue| (QueueIx(ix), queue)))
+    }
+
+    /// Where [`queues_from`](Self::queues_from) ends.
+    pub fn places(&self) -> u32 {
+        u32::try_from(self.queues.capacity()).unwrap_or(u32::MAX)
+    }
+
+    fn index(&self, party: Party) -> &Index {
+        match party {
+            Party::Recipient => &self.by_recipient,
+            Party::Sender => &self.by_sender,
+        }
+    }
+
+    fn insert_index(&mut self, party: Party, id: &QueueId, place: u32) {
+        let hash = self.hasher.hash(id);
+        let Self { queues, hasher, by_recipient, by_sender, .. } = self;
+        let index = match party {
+            Party::Recipient => by_recipient,
+            Party::Sender => by_sender,
+        };
+        index.insert_unique(hash.0, place, |&ix| {
+            queues.get(ix as usize).map_or(IdHash(0), |queue| hasher.hash(party_id(queue, party))).0
+        });
+    }
+
+    fn remove_index(&mut self, party: Party, id: &QueueId, ix: QueueIx) {
+        let hash = self.hasher.hash(id);
+        let index = match party {
+            Party::Recipient => &mut self.by_recipient,
+            Party::Sender => &mut self.by_sender,
+        };
+        if let Ok(entry) = index.find_entry(hash.0, |&place| place == ix.0) {
+            entry.remove();
+        }
+    }
+}
+
+fn party_id<B>(queue: &Queue<B>, party: Party) -> &QueueId {
+    match party {
+        Party::Recipient => &queue.recipient_id,
+        Party::Sender => &queue.sender_id,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::message::Content;
+    use ringpost_protocol::command::MsgFlags;
+    use std::collections::{HashMap, VecDeque};
+
+    fn new_queue(n: u8) -> NewQueue {
+        NewQueue {
+            recipient_id: [n; 24],
+            sender_id: [n ^ 0x80; 24],
+            recipient_key: AuthPublicKey::Ed25519([n; 32]),
+            delivery_secret: [n; 32],
+            mode: None,
+        }
+    }
+
+    fn message(n: u8) -> Message<u8> {
+        Message {
+            id: [n; 24],
+            received_secs: u64::from(n),
+            content: Content::Sent { flags: MsgFlags::default(), body: n },
+        }
+    }
+
+    fn store() -> Store<u8> {
+        Store::new(IdHasher::new(&[1; 16]))
+    }
+
+    #[test]
+    fn ids_find_their_queue_in_their_role_only() {
+        let mut store = store();
+        let ix = store.create(new_queue(1), 0).unwrap();
+        assert_eq!(store.find(Party::Recipient, &[1; 24]), Some(ix));
+        assert_eq!(store.find(Party::Sender, &[0x81; 24]), Some(ix));
+        assert_eq!(store.find(Party::Sender, &[1; 24]), None);
+        assert_eq!(store.create(new_queue(1), 0), Err(DuplicateId));
+        assert!(store.delete(ix).is_some());
+        assert_eq!(store.find(Party::Recipient, &[1; 24]), None);
+        assert_eq!(store.find(Party::Sender, &[0x81; 24]), None);
+        assert!(store.delete(ix).is_none());
+        assert!(store.create(new_queue(1), 0).is_ok());
+    }
+
+    #[test]
+    fn a_queue_keeps_its_first_sender_key() {
+        let mut store = store();
+        let ix = store.create(new_queue(1), 0).unwrap();
+        let key = AuthPublicKey::X25519([1; 32]);
+        assert_eq!(store.secure(ix, key.clone()), Ok(()));
+        assert_eq!(store.secure(ix, key), Ok(()));
+        assert_eq!(store.secure(ix, AuthPublicKey::X25519([2; 32])), Err(KeyConflict));
+    }
+
+    /// Random operations against the simplest model: a map from recipient ID to a list.
+    #[test]
+    fn it_agrees_with_a_simple_model() {
+        let mut store = store();
+        let mut model: HashMap<u8, VecDeque<u8>> = HashMap::new();
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = |below: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % below
+        };
+        for step in 0..20_000_u32 {
+            let n = u8::try_from(random(100)).unwrap();
+            let m = u8::try_from(step % 251).unwrap();
+            let ix = store.find(Party::Recipient, &[n; 24]);
+            assert_eq!(ix.is_some(), model.contains_key(&n));
+            assert_eq!(store.find(Party::Sender, &[n ^ 0x80; 24]), ix);
+            match (random(6), ix) {
+                (0, None) => {
+                    store.create(new_queue(n), 0).unwrap();
+                    model.insert(n, VecDeque::new());
+                }
+                (1, Some(ix)) if random(4) == 0 => {
+                    store.delete(ix).unwrap();
+                    model.remove(&n);
+                }
+                (2 | 3, Some(ix)) => {
+                    assert!(matches!(store.write(ix, message(m), 1000), Some(Written::Stored { .. })));
+                    model.get_mut(&n).unwrap().push_back(m);
+                }
+                (4, Some(ix)) => {
+                    let first = model.get_mut(&n).unwrap().pop_front();
+                    assert_eq!(store.first_message(ix).map(|m| m.id[0]), first);
+                    if let Some(first) = first {
+                        assert!(store.take_message(ix, &[first; 24]).is_some());
+                    }
+                }
+                _ => {}
+            }
+            assert_eq!(store.queue_count(), model.len());
+            assert_eq!(store.message_count(), model.values().map(VecDeque::len).sum::<usize>());
+        }
+        assert_eq!(store.queues_from(0).count(), model.len());
+    }
+
+    #[test]
+    fn a_queue_record_is_small() {
+        assert!(size_of::<Queue<[u64; 2]>>() <= 240, "{}", size_of::<Queue<[u64; 2]>>());
+    }
+}
