@@ -43,13 +43,7 @@ pub struct Store<B> {
 
 impl<B> Store<B> {
     pub fn new(hasher: IdHasher) -> Self {
-        Self {
-            hasher,
-            queues: Slab::new(),
-            by_recipient: Index::new(),
-            by_sender: Index::new(),
-            messages: 0,
-        }
+        Self { hasher, queues: Slab::new(), by_recipient: Index::new(), by_sender: Index::new(), messages: 0 }
     }
 
     pub fn hasher(&self) -> &IdHasher {
@@ -68,7 +62,9 @@ impl<B> Store<B> {
     pub fn find(&self, party: Party, id: &QueueId) -> Option<QueueIx> {
         let hash = self.hasher.hash(id);
         self.index(party)
-            .find(hash.0, |&ix| self.queues.get(ix as usize).is_some_and(|queue| party_id(queue, party) == id))
+            .find(hash.0, |&ix| {
+                self.queues.get(ix as usize).is_some_and(|queue| party_id(queue, party) == id)
+            })
             .map(|&ix| QueueIx(ix))
     }
 
@@ -166,7 +162,9 @@ impl<B> Store<B> {
 
     /// Drops expired messages of one queue, at most `most`; gives them back so that their bodies can be released.
     pub fn expire(&mut self, ix: QueueIx, before_secs: u64, most: usize) -> Vec<Message<B>> {
-        let Some(messages) = self.queue_mut(ix).and_then(|q| q.messages.as_deref_mut()) else { return Vec::new() };
+        let Some(messages) = self.queue_mut(ix).and_then(|q| q.messages.as_deref_mut()) else {
+            return Vec::new();
+        };
         let expired = messages.expire(before_secs, most);
         if !expired.is_empty() {
             messages.shrink();
