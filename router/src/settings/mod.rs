@@ -148,10 +148,10 @@ pub fn notices(ini: &Ini) -> Vec<Notice> {
         .collect();
     for entry in ini.entries() {
         let (section, key) = (entry.section.as_str(), entry.key.as_str());
-        let text = match keys::find(section, key).map(|key| key.support) {
-            Some(Support::Works) => continue,
-            Some(Support::NotYet { quiet }) if quiet.contains(&entry.value.as_str()) => continue,
-            Some(Support::NotYet { .. }) => format!("[{section}] {key} is not supported yet, and ignored"),
+        let text = match keys::find(section, key) {
+            Some(known) if known.support == Support::Works => continue,
+            Some(known) if entry.value.is_empty() || entry.value == known.default => continue,
+            Some(_) => format!("[{section}] {key} is not supported yet, and ignored"),
             None => match keys::suggestion(section, key) {
                 Some(known) => {
                     format!(
