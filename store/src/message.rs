@@ -44,6 +44,15 @@ impl<B> Default for MessageQueue<B> {
     }
 }
 
+impl<B> IntoIterator for MessageQueue<B> {
+    type Item = Message<B>;
+    type IntoIter = std::collections::vec_deque::IntoIter<Message<B>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.messages.into_iter()
+    }
+}
+
 impl<B> MessageQueue<B> {
     pub fn len(&self) -> usize {
         self.messages.len()
