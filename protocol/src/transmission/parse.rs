@@ -12,6 +12,8 @@ use crate::version::SmpVersion;
 /// One transmission, borrowed from its block. The command is not parsed, nothing is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmission<'a> {
+    /// All of it, as it stands in the block without its length.
+    pub bytes: &'a [u8],
     pub authorization: Authorization<'a>,
     /// From version 16, only beside an authorization.
     pub service_signature: Option<&'a [u8; ED25519_SIGNATURE_BYTES]>,
@@ -47,7 +49,7 @@ impl<'a> Transmission<'a> {
         let (authorization, transmission) =
             Self::read(Reader::new(bytes), format).map_err(|_| BadTransmission::UNREADABLE)?;
         match Authorization::from_bytes(authorization) {
-            Some(authorization) => Ok(Self { authorization, ..transmission }),
+            Some(authorization) => Ok(Self { bytes, authorization, ..transmission }),
             None => Err(transmission.refused(ErrorType::Block)),
         }
     }
@@ -64,6 +66,7 @@ impl<'a> Transmission<'a> {
         let corr_id = r.short()?;
         let entity_id = r.short()?;
         let transmission = Self {
+            bytes: &[],
             authorization: Authorization::None,
             service_signature,
             session_id,
