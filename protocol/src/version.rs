@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::encoding::{DecodeError, Reader, Sink};
+
 /// A version of the SMP protocol between clients and routers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SmpVersion(pub u16);
@@ -82,5 +84,17 @@ impl VersionRange {
     /// The versions that both ranges have.
     pub fn intersect(self, other: Self) -> Option<Self> {
         Self::new(self.min.max(other.min), self.max.min(other.max))
+    }
+
+    /// Reads two versions, the lower one first.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (min, max) = (SmpVersion(reader.u16()?), SmpVersion(reader.u16()?));
+        Self::new(min, max).ok_or(DecodeError::Invalid)
+    }
+
+    /// Writes two versions, the lower one first.
+    pub fn write(self, out: &mut impl Sink) {
+        out.put_u16(self.min.0);
+        out.put_u16(self.max.0);
     }
 }

@@ -18,10 +18,7 @@ pub struct Message<B> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content<B> {
-    Sent {
-        flags: MsgFlags,
-        body: B,
-    },
+    Sent { flags: MsgFlags, body: B },
     /// Stands where the quota was exceeded, so that the recipient can tell the sender to go on.
     Quota,
 }
@@ -29,13 +26,9 @@ pub enum Content<B> {
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    Stored {
-        was_empty: bool,
-    },
+    Stored { was_empty: bool },
     /// Refused. `marked` if this is the one that put the quota message into the queue.
-    OverQuota {
-        marked: bool,
-    },
+    OverQuota { marked: bool },
 }
 
 #[derive(Debug)]
@@ -48,6 +41,15 @@ pub struct MessageQueue<B> {
 impl<B> Default for MessageQueue<B> {
     fn default() -> Self {
         Self { messages: VecDeque::new(), accepts: true }
+    }
+}
+
+impl<B> IntoIterator for MessageQueue<B> {
+    type Item = Message<B>;
+    type IntoIter = std::collections::vec_deque::IntoIter<Message<B>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.messages.into_iter()
     }
 }
 

@@ -1,11 +1,10 @@
 //! The record of a queue: "Simplex queue" and "Create queue command" of the protocol text.
 
 use ringpost_protocol::command::QueueMode;
-use ringpost_protocol::error::BlockingInfo;
 use ringpost_protocol::keys::AuthPublicKey;
 
 use crate::id::QueueId;
-use crate::message::MessageQueue;
+use crate::message::{Message, MessageQueue};
 
 /// What a NEW command and the router's random draws make of a queue.
 #[derive(Debug)]
@@ -30,6 +29,7 @@ pub struct Queue<B> {
     pub status: Status,
     /// The day of the last use, in days since 1970: no finer time is kept.
     pub used_day: u32,
+    pub(crate) serial: u32,
     pub(crate) messages: Option<Box<MessageQueue<B>>>,
 }
 
@@ -38,12 +38,16 @@ impl<B> Queue<B> {
     pub fn messages(&self) -> Option<&MessageQueue<B>> {
         self.messages.as_deref()
     }
+
+    /// The messages of a queue that was removed.
+    pub fn into_messages(self) -> impl Iterator<Item = Message<B>> {
+        self.messages.into_iter().flat_map(|messages| messages.into_iter())
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Active,
     /// OFF: delivers what it has, accepts nothing.
     Suspended,
-    Blocked(Box<BlockingInfo>),
 }

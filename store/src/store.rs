@@ -1,5 +1,7 @@
 //! The table of queues and the operations on it.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 use ringpost_protocol::keys::AuthPublicKey;
 use slab::Slab;
@@ -8,9 +10,12 @@ use crate::id::{IdHash, IdHasher, QueueId};
 use crate::message::{Message, MessageId, MessageQueue, Written};
 use crate::queue::{NewQueue, Queue, Status};
 
-/// A queue's place in the table. It names the same queue until that queue is deleted.
+/// A queue's place in the table. It never names another queue: places are used again, serial numbers are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct QueueIx(u32);
+pub struct QueueIx {
+    place: u32,
+    serial: u32,
+}
 
 /// Which of a queue's IDs an ID is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +44,19 @@ pub struct Store<B> {
     by_recipient: Index,
     by_sender: Index,
     messages: usize,
+    next_serial: u32,
 }
 
 impl<B> Store<B> {
     pub fn new(hasher: IdHasher) -> Self {
-        Self { hasher, queues: Slab::new(), by_recipient: Index::new(), by_sender: Index::new(), messages: 0 }
+        Self {
+            hasher,
+            queues: Slab::new(),
+            by_recipient: Index::new(),
+            by_sender: Index::new(),
+            messages: 0,
+            next_serial: 0,
+        }
     }
 
     pub fn hasher(&self) -> &IdHasher {
@@ -62,18 +75,20 @@ impl<B> Store<B> {
     pub fn find(&self, party: Party, id: &QueueId) -> Option<QueueIx> {
         let hash = self.hasher.hash(id);
         self.index(party)
-            .find(hash.0, |&ix| {
-                self.queues.get(ix as usize).is_some_and(|queue| party_id(queue, party) == id)
-            })
-            .map(|&ix| QueueIx(ix))
+            .find(hash.0, |&place| self.record(place).is_some_and(|queue| party_id(queue, party) == id))
+            .and_then(|&place| Some(QueueIx { place, serial: self.record(place)?.serial }))
+    }
+
+    fn record(&self, place: u32) -> Option<&Queue<B>> {
+        self.queues.get(place as usize)
     }
 
     pub fn queue(&self, ix: QueueIx) -> Option<&Queue<B>> {
-        self.queues.get(ix.0 as usize)
+        self.record(ix.place).filter(|queue| queue.serial == ix.serial)
     }
 
     fn queue_mut(&mut self, ix: QueueIx) -> Option<&mut Queue<B>> {
-        self.queues.get_mut(ix.0 as usize)
+        self.queues.get_mut(ix.place as usize).filter(|queue| queue.serial == ix.serial)
     }
 
     pub fn create(&mut self, new: NewQueue, today: u32) -> Result<QueueIx, DuplicateId> {
@@ -81,7 +96,10 @@ impl<B> Store<B> {
             || self.find(Party::Sender, &new.sender_id).is_some();
         let place = u32::try_from(self.queues.vacant_key()).ok();
         let (Some(place), false) = (place, taken) else { return Err(DuplicateId) };
+        let serial = self.next_serial;
+        self.next_serial = serial.wrapping_add(1);
         self.queues.insert(Queue {
+            serial,
             recipient_id: new.recipient_id,
             sender_id: new.sender_id,
             recipient_key: new.recipient_key,
@@ -94,7 +112,7 @@ impl<B> Store<B> {
         });
         self.insert_index(Party::Recipient, &new.recipient_id, place);
         self.insert_index(Party::Sender, &new.sender_id, place);
-        Ok(QueueIx(place))
+        Ok(QueueIx { place, serial })
     }
 
     /// KEY and SKEY: repeating the same key is no conflict.
@@ -129,7 +147,8 @@ impl<B> Store<B> {
 
     /// Removes a queue and its messages.
     pub fn delete(&mut self, ix: QueueIx) -> Option<Queue<B>> {
-        let queue = self.queues.try_remove(ix.0 as usize)?;
+        self.queue(ix)?;
+        let queue = self.queues.try_remove(ix.place as usize)?;
         self.messages -= queue.messages().map_or(0, MessageQueue::len);
         self.remove_index(Party::Recipient, &queue.recipient_id, ix);
         self.remove_index(Party::Sender, &queue.sender_id, ix);
@@ -138,7 +157,7 @@ impl<B> Store<B> {
 
     /// Appends a message. None if there is no such queue.
     pub fn write(&mut self, ix: QueueIx, message: Message<B>, quota: usize) -> Option<Written> {
-        let queue = self.queues.get_mut(ix.0 as usize)?;
+        let queue = self.queues.get_mut(ix.place as usize).filter(|queue| queue.serial == ix.serial)?;
         let written = queue.messages.get_or_insert_default().write(message, quota);
         match written {
             Written::Stored { .. } | Written::OverQuota { marked: true } => self.messages += 1,
@@ -162,9 +181,7 @@ impl<B> Store<B> {
 
     /// Drops expired messages of one queue, at most `most`; gives them back so that their bodies can be released.
     pub fn expire(&mut self, ix: QueueIx, before_secs: u64, most: usize) -> Vec<Message<B>> {
-        let Some(messages) = self.queue_mut(ix).and_then(|q| q.messages.as_deref_mut()) else {
-            return Vec::new();
-        };
+        let Some(messages) = self.queue_mut(ix).and_then(|q| q.messages.as_deref_mut()) else { return Vec::new() };
         let expired = messages.expire(before_secs, most);
         if !expired.is_empty() {
             messages.shrink();
@@ -173,13 +190,13 @@ impl<B> Store<B> {
         expired
     }
 
-    /// The queues from a place on, for work that goes through all of them in small steps.
-    pub fn queues_from(&self, place: u32) -> impl Iterator<Item = (QueueIx, &Queue<B>)> {
-        (place..u32::try_from(self.queues.capacity()).unwrap_or(u32::MAX))
-            .filter_map(|ix| self.queues.get(ix as usize).map(|queue| (QueueIx(ix), queue)))
+    /// The queues at some places, for work that goes through all of them in small steps.
+    pub fn queues_between(&self, places: Range<u32>) -> impl Iterator<Item = (QueueIx, &Queue<B>)> {
+        (places.start..places.end.min(self.places()))
+            .filter_map(|place| self.record(place).map(|queue| (QueueIx { place, serial: queue.serial }, queue)))
     }
 
-    /// Where [`queues_from`](Self::queues_from) ends.
+    /// The end of the places.
     pub fn places(&self) -> u32 {
         u32::try_from(self.queues.capacity()).unwrap_or(u32::MAX)
     }
@@ -198,8 +215,8 @@ impl<B> Store<B> {
             Party::Recipient => by_recipient,
             Party::Sender => by_sender,
         };
-        index.insert_unique(hash.0, place, |&ix| {
-            queues.get(ix as usize).map_or(IdHash(0), |queue| hasher.hash(party_id(queue, party))).0
+        index.insert_unique(hash.0, place, |&place| {
+            queues.get(place as usize).map_or(IdHash(0), |queue| hasher.hash(party_id(queue, party))).0
         });
     }
 
@@ -209,7 +226,7 @@ impl<B> Store<B> {
             Party::Recipient => &mut self.by_recipient,
             Party::Sender => &mut self.by_sender,
         };
-        if let Ok(entry) = index.find_entry(hash.0, |&place| place == ix.0) {
+        if let Ok(entry) = index.find_entry(hash.0, |&place| place == ix.place) {
             entry.remove();
         }
     }
@@ -264,7 +281,8 @@ mod tests {
         assert_eq!(store.find(Party::Recipient, &[1; 24]), None);
         assert_eq!(store.find(Party::Sender, &[0x81; 24]), None);
         assert!(store.delete(ix).is_none());
-        assert!(store.create(new_queue(1), 0).is_ok());
+        assert_ne!(store.create(new_queue(1), 0).unwrap(), ix);
+        assert!(store.queue(ix).is_none());
     }
 
     #[test]
@@ -320,7 +338,7 @@ mod tests {
             assert_eq!(store.queue_count(), model.len());
             assert_eq!(store.message_count(), model.values().map(VecDeque::len).sum::<usize>());
         }
-        assert_eq!(store.queues_from(0).count(), model.len());
+        assert_eq!(store.queues_between(0..u32::MAX).count(), model.len());
     }
 
     #[test]

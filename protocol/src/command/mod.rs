@@ -1,5 +1,10 @@
 //! SMP commands: "SMP commands" of the protocol text.
 
+mod codec;
+mod credentials;
+
+pub(crate) use codec::split_tag;
+
 use crate::keys::{AuthPublicKey, DhPublicKey};
 use crate::version::SmpVersion;
 
@@ -71,6 +76,7 @@ pub enum QueueRequest<'a> {
 }
 
 impl QueueRequest<'_> {
+    /// The mode of the requested queue.
     pub fn mode(&self) -> QueueMode {
         match self {
             Self::Messaging(_) => QueueMode::Messaging,
@@ -115,6 +121,7 @@ pub struct ServiceSubs {
 }
 
 impl ServiceSubs {
+    /// What SUBS and NSUBS say below version 19.
     pub const UNKNOWN: Self = Self { count: -1, ids_hash: [0; 16] };
 }
 

@@ -1,5 +1,9 @@
 //! SMP errors: "Error responses" of the protocol text.
 
+mod codec;
+
+pub use codec::PROXY_NESTING_MAX;
+
 /// The error of an `ERR` response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorType {
@@ -39,6 +43,10 @@ pub enum ProxyError {
     NoSession,
 }
 
+/// What went wrong between a proxy and a router.
+///
+/// Texts have one byte for a character (Latin-1) and a length byte: at most 255 characters are sent, and what
+/// Latin-1 does not have becomes `?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BrokerError {
     Response(String),

@@ -1,5 +1,7 @@
 //! SMP responses and events: "Router messages" of the protocol text.
 
+mod codec;
+
 use crate::command::{LinkData, QueueMode, ServiceSubs};
 use crate::error::ErrorType;
 use crate::keys::DhPublicKey;
@@ -21,6 +23,7 @@ pub enum Response<'a> {
         msg_id: &'a [u8],
         body: &'a [u8],
     },
+    /// From version 19: not read below, and not to be sent there.
     Alls,
     Nid {
         notifier_id: &'a [u8],

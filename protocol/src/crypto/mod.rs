@@ -1,0 +1,53 @@
+//! What SMP encrypts, agrees and authorizes.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`boxes`] | boxes under a derived key: sealed and opened in place or from buffer to buffer |
+//! | [`dh`] | X25519 keys and the secrets agreed with them |
+//! | [`chain`] | the chain of keys and nonces of one direction of a session |
+//! | [`block`] | padding and encryption of transport blocks |
+//! | [`authorization`] | signatures and authenticators of commands |
+//! | [`delivery`] | messages and notification metadata as a router encrypts them for the recipient |
+//! | [`ids`] | IDs derived from other values |
+//! | `sodium` | the calls into libsodium |
+//!
+//! Keys and secrets are erased when dropped and never printed.
+
+pub mod authorization;
+pub mod block;
+pub mod boxes;
+pub mod chain;
+pub mod delivery;
+pub mod dh;
+pub mod ids;
+mod sodium;
+
+pub use authorization::{AuthPrivateKey, Authorization};
+pub use block::BlockCipher;
+pub use boxes::{BoxKey, Nonce};
+pub use dh::{DhPrivateKey, DhSecret};
+
+/// Why something sealed could not be opened. The sender is at fault, or the keys differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Shorter than a tag, or not of the one size that is allowed here.
+    #[error("{0} bytes cannot be a sealed box here")]
+    Size(usize),
+    /// The tag does not match: changed bytes, another key or another nonce.
+    #[error("the authentication tag does not match")]
+    Tag,
+    /// The clear text is not padded: its length field says more than there is.
+    #[error("the clear text is not padded content")]
+    Padding,
+    /// The clear text was padded, but its content is not what belongs here.
+    #[error("the clear text is not valid: {0}")]
+    Content(&'static str),
+}
+
+/// Content that does not fit into its fixed size. The caller is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("content of {content_bytes} bytes, where at most {content_bytes_max} fit")]
+pub struct TooLarge {
+    pub content_bytes: usize,
+    pub content_bytes_max: usize,
+}

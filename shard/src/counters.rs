@@ -1,0 +1,129 @@
+//! What a shard counts. Written by the shard alone, read by anyone: plain loads and stores, no locked instruction.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringpost_protocol::error::{CommandError, ErrorType};
+
+/// A counter or gauge with one writer.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, n: usize) {
+        self.0.store(self.value().wrapping_add(n as u64), Ordering::Relaxed);
+    }
+
+    pub fn set(&self, n: usize) {
+        self.0.store(n as u64, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of one shard.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Count,)*
+        }
+
+        impl Counters {
+            /// All counters with their names, in the order of their definition.
+            pub fn values(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.value()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    // Now there.
+    connections,
+    handshakes,
+    queues,
+    messages,
+    /// Memory that the bodies of messages hold.
+    message_bytes,
+    subscriptions,
+    /// Blocks lent to connections.
+    arena_lent,
+    /// Messages of other shards that wait.
+    mesh_depth,
+
+    // Connections.
+    connections_accepted,
+    accept_errors,
+    refused_connections,
+    refused_address,
+    refused_handshakes,
+    handshakes_done,
+    handshakes_failed_tls,
+    handshakes_failed_identity,
+    handshakes_failed_version,
+    handshakes_failed_parse,
+    closed_by_peer,
+    closed_handshake_timeout,
+    closed_block_timeout,
+    closed_write_timeout,
+    closed_inactive,
+    /// A TLS record that does not open, or an alert.
+    closed_bad_record,
+    /// A block whose tag or padding is wrong.
+    closed_bad_block,
+    closed_socket_error,
+    closed_on_stop,
+
+    // Blocks and commands.
+    blocks_received,
+    blocks_sent,
+    writes,
+    commands,
+    queues_created,
+    queues_deleted,
+    messages_received,
+    messages_delivered,
+    messages_acknowledged,
+    messages_expired,
+    messages_refused_memory,
+
+    // Errors answered.
+    errors_block,
+    errors_session,
+    errors_command,
+    errors_prohibited,
+    errors_auth,
+    errors_quota,
+    errors_no_msg,
+    errors_large_msg,
+    errors_other,
+
+    // Waiting for room.
+    arena_refused,
+    mesh_full,
+    mesh_messages,
+    /// Sum of the times from sending to receiving over the mesh.
+    mesh_latency_us,
+    /// The longest such time since the start.
+    mesh_latency_us_max,
+}
+
+impl Counters {
+    /// Counts an `ERR` that is answered.
+    pub fn error(&self, error: &ErrorType) {
+        match error {
+            ErrorType::Block => &self.errors_block,
+            ErrorType::Session => &self.errors_session,
+            ErrorType::Cmd(CommandError::Prohibited) => &self.errors_prohibited,
+            ErrorType::Cmd(_) => &self.errors_command,
+            ErrorType::Auth => &self.errors_auth,
+            ErrorType::Quota => &self.errors_quota,
+            ErrorType::NoMsg => &self.errors_no_msg,
+            ErrorType::LargeMsg => &self.errors_large_msg,
+            _ => &self.errors_other,
+        }
+        .add(1);
+    }
+}

@@ -1,0 +1,146 @@
+//! One accepted connection: what its tasks share.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use glommio::net::TcpStream;
+use ringpost_protocol::crypto::block::{BlockOpener, BlockSealer};
+use ringpost_protocol::tls::TlsChannel;
+
+use super::sys;
+use crate::outbox::Outbox;
+use crate::service::{ConnRef, Session};
+
+/// Why a connection ends. Each reason is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    ByPeer,
+    HandshakeTls,
+    HandshakeIdentity,
+    HandshakeVersion,
+    HandshakeParse,
+    HandshakeTimeout,
+    BlockTimeout,
+    WriteTimeout,
+    Inactive,
+    BadRecord,
+    BadBlock,
+    SocketError,
+    Stop,
+}
+
+/// A time limit that the sweep looks at: no timer for each read and write.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    pub at: Instant,
+    pub reason: Close,
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    pub conn: ConnRef,
+    pub stream: RefCell<TcpStream>,
+    pub tls: RefCell<TlsChannel>,
+    /// Set when the protocol handshake is done.
+    pub session: OnceCell<Arc<Session>>,
+    pub opener: RefCell<BlockOpener>,
+    pub sealer: RefCell<BlockSealer>,
+    pub outbox: RefCell<Outbox>,
+    /// Batches that are with their homes.
+    pub in_flight: Cell<usize>,
+    /// Shards that have been sent batches, which must hear of the end: a bit each.
+    pub homes: Cell<[u64; 4]>,
+    /// Of the handshake or of a block that is being received.
+    pub read_deadline: Cell<Option<Deadline>>,
+    pub write_deadline: Cell<Option<Deadline>>,
+    pub last_active: Cell<Instant>,
+    closed: Cell<Option<Close>>,
+    /// No more is read; what is in the outbox is written, then the connection ends.
+    pub draining: Cell<bool>,
+    reader: RefCell<Option<Waker>>,
+    writer: RefCell<Option<Waker>>,
+}
+
+impl Connection {
+    pub fn new(conn: ConnRef, stream: TcpStream, tls: TlsChannel, handshake: Deadline) -> Rc<Self> {
+        let (sealer, opener) = ringpost_protocol::crypto::block::BlockCipher::plain().split();
+        Rc::new(Self {
+            conn,
+            stream: RefCell::new(stream),
+            tls: RefCell::new(tls),
+            session: OnceCell::new(),
+            opener: RefCell::new(opener),
+            sealer: RefCell::new(sealer),
+            outbox: RefCell::default(),
+            in_flight: Cell::new(0),
+            homes: Cell::new([0; 4]),
+            read_deadline: Cell::new(Some(handshake)),
+            write_deadline: Cell::new(None),
+            last_active: Cell::new(Instant::now()),
+            closed: Cell::new(None),
+            draining: Cell::new(false),
+            reader: RefCell::new(None),
+            writer: RefCell::new(None),
+        })
+    }
+
+    /// Ends the connection. The first reason stands.
+    pub fn close(&self, reason: Close) {
+        if self.closed.get().is_some() {
+            return;
+        }
+        self.closed.set(Some(reason));
+        sys::shutdown(&self.stream.borrow());
+        self.wake_reader();
+        self.wake_writer();
+    }
+
+    pub fn closed(&self) -> Option<Close> {
+        self.closed.get()
+    }
+
+    pub fn note_home(&self, shard: usize) {
+        let mut homes = self.homes.get();
+        if let Some(word) = homes.get_mut(shard / 64) {
+            *word |= 1 << (shard % 64);
+        }
+        self.homes.set(homes);
+    }
+
+    pub fn has_home(&self, shard: usize) -> bool {
+        self.homes.get().get(shard / 64).is_some_and(|word| word & (1 << (shard % 64)) != 0)
+    }
+
+    pub fn set_reader(&self, waker: &Waker) {
+        set(&self.reader, waker);
+    }
+
+    pub fn set_writer(&self, waker: &Waker) {
+        set(&self.writer, waker);
+    }
+
+    pub fn wake_reader(&self) {
+        wake(&self.reader);
+    }
+
+    pub fn wake_writer(&self) {
+        wake(&self.writer);
+    }
+}
+
+fn set(slot: &RefCell<Option<Waker>>, waker: &Waker) {
+    let mut slot = slot.borrow_mut();
+    if !slot.as_ref().is_some_and(|present| present.will_wake(waker)) {
+        *slot = Some(waker.clone());
+    }
+}
+
+fn wake(slot: &RefCell<Option<Waker>>) {
+    let waker = slot.borrow_mut().take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

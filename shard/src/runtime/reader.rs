@@ -1,0 +1,288 @@
+//! From socket bytes to batches of commands.
+//!
+//! A block is one TLS record when the peer writes it whole, as ours and the reference do. Then it is decrypted where it
+//! was received and never copied. Other splits are legal; their pieces are put together in a second buffer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_lite::AsyncRead;
+use futures_lite::future::poll_fn;
+use ringpost_protocol::error::ErrorType;
+use ringpost_protocol::limits::BLOCK_BYTES;
+use ringpost_protocol::response::Response;
+use ringpost_protocol::tls::{Opened, RECORD_HEADER_BYTES, SEALED_BLOCK_BYTES};
+use ringpost_protocol::transmission::{Format, parse_content, write_response};
+use smallvec::SmallVec;
+
+use super::connection::{Close, Connection, Deadline};
+use super::shard::Shard;
+use crate::arena::{BUFFER_BYTES, Block};
+use crate::limits::BATCHES_IN_FLIGHT_PER_CONNECTION;
+use crate::service::{Batch, BatchData, Session};
+
+/// Where an assembled block lies in its buffer: where a received one would.
+const ASSEMBLED_AT: usize = RECORD_HEADER_BYTES;
+
+/// The receiving half of a connection.
+#[derive(Debug, Default)]
+pub struct Receiver {
+    /// Bytes from the socket: `at..filled` are not opened yet. None while there are none.
+    pub buffer: Option<Block>,
+    pub at: usize,
+    pub filled: usize,
+    /// A block that came in pieces, and how much of it is there.
+    assembly: Option<(Block, usize)>,
+    /// Plaintext behind the end of the assembled block: the beginning of the next one.
+    surplus: Option<(Block, std::ops::Range<usize>)>,
+}
+
+/// A transport block, decrypted by TLS, at `at` of its buffer.
+#[derive(Debug)]
+pub struct ReceivedBlock {
+    pub buffer: Block,
+    pub at: usize,
+}
+
+impl Receiver {
+    /// The next block of 16,384 bytes.
+    pub async fn block(&mut self, shard: &Shard, connection: &Connection) -> Result<ReceivedBlock, Close> {
+        loop {
+            if let Some(block) = self.open_next(shard, connection)? {
+                return Ok(block);
+            }
+            self.read(shard, connection).await?;
+        }
+    }
+
+    /// Opens records that are there until a block is complete. None if more bytes are needed.
+    fn open_next(&mut self, shard: &Shard, connection: &Connection) -> Result<Option<ReceivedBlock>, Close> {
+        if let Some((buffer, range)) = self.surplus.take()
+            && let Some(block) = self.assemble(shard, buffer, range)
+        {
+            return Ok(Some(block));
+        }
+        while let Some(mut buffer) = self.buffer.take() {
+            let (at, filled) = (self.at, self.filled);
+            let Some(bytes) = buffer.get_mut(at..filled) else { return Err(Close::BadRecord) };
+            match connection.tls.borrow_mut().open(bytes) {
+                Ok(Opened::Payload { consumed, payload }) => {
+                    let range = at + payload.start..at + payload.end;
+                    self.at += consumed;
+                    let whole = self.assembly.is_none() && range.len() == BLOCK_BYTES;
+                    if whole && self.at == filled {
+                        (self.at, self.filled) = (0, 0);
+                        return Ok(Some(ReceivedBlock { at: range.start, buffer }));
+                    }
+                    // The buffer may hold more records: its plaintext is copied out of it.
+                    let mut copy = shard.arena.lend_above_cap();
+                    copy[..range.len()].copy_from_slice(&buffer[range.clone()]);
+                    if self.at < filled {
+                        self.buffer = Some(buffer);
+                    } else {
+                        (self.at, self.filled) = (0, 0);
+                    }
+                    if let Some(block) = self.assemble(shard, copy, 0..range.len()) {
+                        return Ok(Some(block));
+                    }
+                }
+                Ok(Opened::Incomplete) => {
+                    self.buffer = Some(buffer);
+                    return Ok(None);
+                }
+                Ok(Opened::Closed) => return Err(Close::ByPeer),
+                Err(_) => return Err(Close::BadRecord),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds plaintext to the block that is being assembled. Gives the block when it is complete.
+    fn assemble(&mut self, shard: &Shard, from: Block, range: std::ops::Range<usize>) -> Option<ReceivedBlock> {
+        let (mut block, have) =
+            self.assembly.take().unwrap_or_else(|| (shard.arena.lend_above_cap(), 0));
+        let part = range.len().min(BLOCK_BYTES - have);
+        let to = ASSEMBLED_AT + have;
+        block[to..to + part].copy_from_slice(&from[range.start..range.start + part]);
+        if part < range.len() {
+            self.surplus = Some((from, range.start + part..range.end));
+        }
+        if have + part < BLOCK_BYTES {
+            if have + part > 0 {
+                self.assembly = Some((block, have + part));
+            }
+            return None;
+        }
+        Some(ReceivedBlock { buffer: block, at: ASSEMBLED_AT })
+    }
+
+    /// Reads more bytes, as many as the next record needs. Waits while the connection or the shard has enough to do.
+    /// While nothing has arrived no buffer is held.
+    pub async fn read(&mut self, shard: &Shard, connection: &Connection) -> Result<(), Close> {
+        poll_fn(|cx| self.poll_read(shard, connection, cx)).await
+    }
+
+    fn poll_read(&mut self, shard: &Shard, connection: &Connection, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        if let Some(reason) = connection.closed() {
+            return Poll::Ready(Err(reason));
+        }
+        connection.set_reader(cx.waker());
+        if connection.draining.get() {
+            return Poll::Ready(Err(Close::Stop));
+        }
+        if is_held_back(shard, connection) {
+            return Poll::Pending;
+        }
+        let began = self.buffer.is_some();
+        if !began && shard.is_mesh_congested() {
+            shard.wait_for_resources(cx.waker());
+            return Poll::Pending;
+        }
+        let Some(mut buffer) = self.buffer.take().or_else(|| shard.arena.lend()) else {
+            shard.wait_for_resources(cx.waker());
+            return Poll::Pending;
+        };
+        let end = self.make_room(&mut buffer);
+        let mut stream = connection.stream.borrow_mut();
+        let read = std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buffer[self.filled..end]);
+        match read {
+            Poll::Pending => {
+                if began {
+                    self.buffer = Some(buffer);
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(connection.closed().unwrap_or(Close::ByPeer))),
+            Poll::Ready(Ok(count)) => {
+                self.filled += count;
+                self.buffer = Some(buffer);
+                if connection.read_deadline.get().is_none() {
+                    let at = Instant::now() + Duration::from_secs(shard.config.limits.block_secs);
+                    connection.read_deadline.set(Some(Deadline { at, reason: Close::BlockTimeout }));
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(connection.closed().unwrap_or(Close::SocketError))),
+        }
+    }
+
+    /// Moves what is not opened yet to the front if the record does not fit behind it. Gives the end to read up to: that
+    /// of the record, where its header is there, so that blocks stay aligned with reads.
+    fn make_room(&mut self, buffer: &mut Block) -> usize {
+        let have = self.filled - self.at;
+        let needed = match buffer.get(self.at..self.filled) {
+            Some(&[_, _, _, high, low, ..]) => {
+                let record = RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+                // A record with a false length is refused when it is opened.
+                if record > have { record } else { SEALED_BLOCK_BYTES }
+            }
+            _ => SEALED_BLOCK_BYTES,
+        };
+        if self.at + needed > BUFFER_BYTES {
+            buffer.copy_within(self.at..self.filled, 0);
+            (self.at, self.filled) = (0, have);
+        }
+        (self.at + needed).clamp(self.filled + 1, BUFFER_BYTES)
+    }
+}
+
+/// Whether the connection has enough to do before more of it is read.
+fn is_held_back(shard: &Shard, connection: &Connection) -> bool {
+    let outbox = connection.outbox.borrow();
+    connection.in_flight.get() >= BATCHES_IN_FLIGHT_PER_CONNECTION
+        || outbox.response_bytes() > shard.config.limits.outbox_bytes
+}
+
+/// Receives the commands of an established session until the connection ends.
+pub async fn run(shard: &Shard, connection: &Rc<Connection>, mut receiver: Receiver) -> Close {
+    let Some(session) = connection.session.get() else { return Close::HandshakeParse };
+    loop {
+        let block = match receiver.block(shard, connection).await {
+            Ok(block) => block,
+            Err(reason) => return reason,
+        };
+        connection.read_deadline.set(None);
+        connection.last_active.set(Instant::now());
+        shard.counters.blocks_received.add(1);
+        if let Err(reason) = receive_block(shard, connection, session, block) {
+            return reason;
+        }
+        glommio::yield_if_needed().await;
+    }
+}
+
+/// Opens a block, parses its transmissions and hands them to their homes.
+fn receive_block(
+    shard: &Shard,
+    connection: &Connection,
+    session: &Arc<Session>,
+    block: ReceivedBlock,
+) -> Result<(), Close> {
+    let ReceivedBlock { mut buffer, at } = block;
+    let opened = {
+        let bytes = buffer.get_mut(at..at + BLOCK_BYTES).ok_or(Close::BadBlock)?;
+        connection.opener.borrow_mut().open(bytes).map_err(|_| Close::BadBlock)?
+    };
+    let content = at + opened.start..at + opened.end;
+    let base = buffer.as_ptr().addr();
+    let mut homes: SmallVec<[(usize, (u16, u16)); 4]> = SmallVec::new();
+    let mut refused = Vec::new();
+    let format = Format::of_session(session.version);
+    for parsed in parse_content(buffer.get(content).unwrap_or_default(), format) {
+        match parsed {
+            Ok(transmission) => {
+                let start = transmission.bytes.as_ptr().addr() - base;
+                let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(transmission.bytes.len())) else {
+                    return Err(Close::BadBlock);
+                };
+                homes.push((shard.home(transmission.entity_id), (start, len)));
+            }
+            Err(bad) => {
+                shard.counters.errors_block.add(1);
+                write_response(
+                    &mut refused,
+                    format,
+                    session.session_id.as_ref(),
+                    bad.corr_id,
+                    &[],
+                    &Response::Err(ErrorType::Block),
+                );
+            }
+        }
+    }
+    if !refused.is_empty() {
+        connection.outbox.borrow_mut().push_responses(refused);
+        connection.wake_writer();
+    }
+    let Some(&(first_home, _)) = homes.first() else { return Ok(()) };
+    if homes.iter().all(|(home, _)| *home == first_home) {
+        let transmissions = homes.into_iter().map(|(_, place)| place).collect();
+        let data = BatchData::Block(buffer.detach());
+        send(shard, connection, first_home, Batch { session: Arc::clone(session), data, transmissions, next: 0 });
+        return Ok(());
+    }
+    while let Some(&(home, _)) = homes.first() {
+        let mut bytes = Vec::new();
+        let mut transmissions = SmallVec::new();
+        homes.retain(|&mut (other, (start, len))| {
+            if other == home {
+                // Together they are not longer than the block.
+                transmissions.push((u16::try_from(bytes.len()).unwrap_or(u16::MAX), len));
+                let start = usize::from(start);
+                bytes.extend_from_slice(&buffer[start..start + usize::from(len)]);
+            }
+            other != home
+        });
+        let data = BatchData::Copied(bytes.into_boxed_slice());
+        send(shard, connection, home, Batch { session: Arc::clone(session), data, transmissions, next: 0 });
+    }
+    Ok(())
+}
+
+fn send(shard: &Shard, connection: &Connection, home: usize, batch: Batch) {
+    connection.in_flight.set(connection.in_flight.get() + 1);
+    connection.note_home(home);
+    shard.dispatch(home, Box::new(batch));
+}

@@ -1,0 +1,320 @@
+//! One shard: its connections, its queues, its end of the mesh.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use hashbrown::HashMap;
+use rand_chacha::ChaCha20Rng;
+use ringpost_protocol::limits::BLOCK_BYTES;
+use ringpost_store::{IdHasher, PartitionMap};
+use slab::Slab;
+
+use super::connection::Connection;
+use super::{RouterConfig, StopState, address::AddressKey};
+use crate::arena::Arena;
+use crate::counters::Counters;
+use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
+use crate::mesh::Endpoint;
+use crate::service::{Batch, ConnRef, Output, Service};
+
+/// What one shard sends to another.
+#[derive(Debug)]
+pub enum Letter {
+    /// To the home of its queues.
+    Batch(Box<Batch>),
+    /// To a home shard: blocks of its messages were written.
+    Credit { conn: ConnRef, blocks: usize },
+    /// To a home shard.
+    Disconnected { conn: ConnRef },
+    /// From a home shard to the shard of a connection.
+    Output(Output),
+}
+
+/// A letter with the time it was sent.
+#[derive(Debug)]
+pub struct Posted {
+    pub letter: Letter,
+    pub at: Instant,
+}
+
+/// Work for this shard's queues, in the order it came.
+#[derive(Debug)]
+pub enum Work {
+    Batch(Box<Batch>),
+    Credit { conn: ConnRef, blocks: usize },
+    Disconnected { conn: ConnRef },
+}
+
+/// Buffers that one write uses, of which a shard needs one set.
+#[derive(Debug)]
+pub struct Scratch {
+    /// A block of small responses.
+    pub small: Box<[u8; BLOCK_BYTES]>,
+    /// Sealed records.
+    pub sealed: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct Shard {
+    pub id: usize,
+    pub config: Arc<RouterConfig>,
+    pub stop: Arc<StopState>,
+    pub counters: Arc<Counters>,
+    pub map: PartitionMap,
+    pub hasher: IdHasher,
+    pub arena: Rc<Arena>,
+    pub service: RefCell<Service>,
+    pub random: RefCell<ChaCha20Rng>,
+    pub endpoint: RefCell<Endpoint<Posted>>,
+    /// Letters that found their lane full, by shard.
+    overflow: RefCell<Vec<VecDeque<Posted>>>,
+    overflowing: Cell<usize>,
+    pub work: RefCell<VecDeque<Work>>,
+    worker: RefCell<Option<Waker>>,
+    mesh_sender: RefCell<Option<Waker>>,
+    pub connections: RefCell<Slab<Rc<Connection>>>,
+    next_generation: Cell<u32>,
+    pub by_address: RefCell<HashMap<AddressKey, u32>>,
+    pub handshakes: Cell<usize>,
+    /// Readers that wait for a block of the arena or for room in the mesh.
+    waiting_readers: RefCell<Vec<Waker>>,
+    pub scratch: RefCell<Scratch>,
+    /// Connections of all shards.
+    pub connections_of_all: Arc<AtomicUsize>,
+}
+
+impl Shard {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        id: usize,
+        config: Arc<RouterConfig>,
+        stop: Arc<StopState>,
+        counters: Arc<Counters>,
+        map: PartitionMap,
+        endpoint: Endpoint<Posted>,
+        arena: Rc<Arena>,
+        service: Service,
+        random: ChaCha20Rng,
+        connections_of_all: Arc<AtomicUsize>,
+    ) -> Rc<Self> {
+        let hasher = *service.store().hasher();
+        let shards = map.shards();
+        Rc::new(Self {
+            id,
+            config,
+            stop,
+            counters,
+            map,
+            hasher,
+            arena,
+            service: RefCell::new(service),
+            random: RefCell::new(random),
+            endpoint: RefCell::new(endpoint),
+            overflow: RefCell::new((0..shards).map(|_| VecDeque::new()).collect()),
+            overflowing: Cell::new(0),
+            work: RefCell::default(),
+            worker: RefCell::default(),
+            mesh_sender: RefCell::default(),
+            connections: RefCell::default(),
+            next_generation: Cell::new(0),
+            by_address: RefCell::default(),
+            handshakes: Cell::new(0),
+            waiting_readers: RefCell::default(),
+            scratch: RefCell::new(Scratch {
+                small: vec![0; BLOCK_BYTES].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!()),
+                sealed: vec![0; BLOCKS_PER_WRITE * ringpost_protocol::tls::SEALED_BLOCK_BYTES],
+            }),
+            connections_of_all,
+        })
+    }
+
+    /// Seconds since 1970.
+    pub fn now_secs() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    }
+
+    /// The home of a queue ID. Whatever cannot be an ID of ours is answered here.
+    pub fn home(&self, entity_id: &[u8]) -> usize {
+        entity_id.try_into().map_or(self.id, |id| self.map.home(self.hasher.hash(id).partition()))
+    }
+
+    pub fn reference(&self, place: usize) -> Option<ConnRef> {
+        let generation = self.next_generation.get();
+        self.next_generation.set(generation.wrapping_add(1));
+        Some(ConnRef { shard: u16::try_from(self.id).ok()?, place: u32::try_from(place).ok()?, generation })
+    }
+
+    pub fn connection(&self, conn: ConnRef) -> Option<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        connections.get(conn.place as usize).filter(|connection| connection.conn == conn).cloned()
+    }
+
+    /// Sends a letter to another shard. If the lane is full it waits here: then readers of this shard wait too.
+    pub fn post(&self, to: usize, letter: Letter) {
+        let posted = Posted { letter, at: Instant::now() };
+        let mut overflow = self.overflow.borrow_mut();
+        let Some(waiting) = overflow.get_mut(to) else { return };
+        let refused = if waiting.is_empty() { self.endpoint.borrow().send(to, posted).err() } else { Some(posted) };
+        if let Some(posted) = refused {
+            self.counters.mesh_full.add(1);
+            waiting.push_back(posted);
+            self.overflowing.set(self.overflowing.get() + 1);
+            wake(&self.mesh_sender);
+        }
+    }
+
+    /// Sends what waits for room. Wakes the readers when nothing waits any more.
+    pub fn send_overflow(&self, cx: &mut std::task::Context<'_>) {
+        let mut overflow = self.overflow.borrow_mut();
+        let endpoint = self.endpoint.borrow();
+        for (to, waiting) in overflow.iter_mut().enumerate() {
+            while !waiting.is_empty() && endpoint.poll_room(to, cx).is_ready() {
+                let Some(posted) = waiting.pop_front() else { break };
+                if let Err(posted) = endpoint.send(to, posted) {
+                    waiting.push_front(posted);
+                    break;
+                }
+                self.overflowing.set(self.overflowing.get() - 1);
+            }
+        }
+        *self.mesh_sender.borrow_mut() = Some(cx.waker().clone());
+        if self.overflowing.get() == 0 {
+            self.wake_waiting_readers();
+        }
+    }
+
+    /// Whether letters wait for room in the mesh.
+    pub fn is_mesh_congested(&self) -> bool {
+        self.overflowing.get() > 0
+    }
+
+    /// Hands a batch to its home. On this shard it is processed at once if nothing is before it.
+    pub fn dispatch(&self, home: usize, batch: Box<Batch>) {
+        if home == self.id {
+            self.do_work(Work::Batch(batch));
+        } else {
+            self.post(home, Letter::Batch(batch));
+        }
+    }
+
+    /// Does work for this shard's queues, or puts it behind what waits.
+    pub fn do_work(&self, work: Work) {
+        if !self.work.borrow().is_empty() {
+            self.work.borrow_mut().push_back(work);
+            return;
+        }
+        if let Some(rest) = self.work_turn(work) {
+            self.work.borrow_mut().push_front(rest);
+            wake(&self.worker);
+        }
+    }
+
+    /// One turn of work. Gives back what is not done.
+    pub fn work_turn(&self, work: Work) -> Option<Work> {
+        let mut service = self.service.borrow_mut();
+        let rest = match work {
+            Work::Batch(mut batch) => {
+                let done = service.process(&mut batch, COMMANDS_PER_TURN, Self::now_secs());
+                (!done).then_some(Work::Batch(batch))
+            }
+            Work::Credit { conn, blocks } => {
+                service.return_credit(conn, blocks);
+                None
+            }
+            Work::Disconnected { conn } => {
+                service.disconnected(conn);
+                None
+            }
+        };
+        for output in service.take_outputs() {
+            self.route(output);
+        }
+        rest
+    }
+
+    pub fn set_worker(&self, waker: &Waker) {
+        *self.worker.borrow_mut() = Some(waker.clone());
+    }
+
+    /// Sends what a service put out to the shard of its connection.
+    pub fn route(&self, output: Output) {
+        let (Output::Responses { conn, .. } | Output::Message { conn, .. }) = &output;
+        let shard = usize::from(conn.shard);
+        if shard == self.id {
+            self.receive_output(self.id, output);
+        } else {
+            self.post(shard, Letter::Output(output));
+        }
+    }
+
+    /// Puts what a home shard sent into the outbox of its connection.
+    pub fn receive_output(&self, home: usize, output: Output) {
+        let (Output::Responses { conn, .. } | Output::Message { conn, .. }) = &output;
+        let Some(connection) = self.connection(*conn) else { return };
+        let mut outbox = connection.outbox.borrow_mut();
+        match output {
+            Output::Responses { bytes, answered, .. } => {
+                outbox.push_responses(bytes);
+                if answered {
+                    connection.in_flight.set(connection.in_flight.get() - 1);
+                    connection.wake_reader();
+                }
+            }
+            Output::Message { message, used_credit, .. } => {
+                let credit_home = if used_credit { u16::try_from(home).ok() } else { None };
+                outbox.push_message(message, credit_home);
+            }
+        }
+        connection.wake_writer();
+    }
+
+    /// A block of a home's message was written to a connection.
+    pub fn return_credit(&self, home: usize, conn: ConnRef, blocks: usize) {
+        if home == self.id {
+            self.do_work(Work::Credit { conn, blocks });
+        } else {
+            self.post(home, Letter::Credit { conn, blocks });
+        }
+    }
+
+    pub fn wait_for_resources(&self, waker: &Waker) {
+        self.waiting_readers.borrow_mut().push(waker.clone());
+    }
+
+    pub fn wake_waiting_readers(&self) {
+        for waker in self.waiting_readers.take() {
+            waker.wake();
+        }
+    }
+
+    /// Forgets a connection that has ended and tells the homes of its queues.
+    pub fn remove(&self, connection: &Rc<Connection>) {
+        let place = connection.conn.place as usize;
+        if self.connections.borrow_mut().try_remove(place).is_none() {
+            return;
+        }
+        self.counters.connections.set(self.connections.borrow().len());
+        self.connections_of_all.fetch_sub(1, Ordering::AcqRel);
+        for home in 0..self.map.shards() {
+            if connection.has_home(home) {
+                if home == self.id {
+                    self.do_work(Work::Disconnected { conn: connection.conn });
+                } else {
+                    self.post(home, Letter::Disconnected { conn: connection.conn });
+                }
+            }
+        }
+    }
+}
+
+fn wake(slot: &RefCell<Option<Waker>>) {
+    let waker = slot.borrow_mut().take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

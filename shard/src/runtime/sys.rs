@@ -1,0 +1,56 @@
+//! The few calls that glommio and std do not have in a safe form.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
+use std::time::Duration;
+
+use glommio::net::{TcpListener, TcpStream};
+use socket2::{SockRef, TcpKeepalive};
+
+/// Moves a listening socket, bound on the starting thread, into this executor.
+pub fn listener_of_this_executor(listener: std::net::TcpListener) -> TcpListener {
+    // SAFETY: the descriptor is a listening TCP socket, and into_raw_fd gives up its ownership.
+    unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) }
+}
+
+/// Runs an operation of socket2 on a stream of glommio.
+fn with_socket<T>(stream: &TcpStream, operation: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
+    // SAFETY: the descriptor is open for as long as the stream is borrowed.
+    let fd = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    operation(SockRef::from(&fd))
+}
+
+/// Notices peers that vanished without closing, while their connection is idle.
+pub fn set_keepalive(stream: &TcpStream, idle: Duration, interval: Duration, probes: u32) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+    with_socket(stream, |socket| socket.set_tcp_keepalive(&keepalive))
+}
+
+/// Ends both directions at once; what waits on the socket is woken.
+pub fn shutdown(stream: &TcpStream) {
+    // It fails only if the peer was faster.
+    let _ = with_socket(stream, |socket| socket.shutdown(std::net::Shutdown::Both));
+}
+
+/// Locked memory this process may have, in bytes. None: no limit.
+pub fn locked_memory_limit_bytes() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live rlimit that the call fills.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    (result == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// The processors that this process may run on.
+pub fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: a cpu_set_t is plain bits, for which zeros are valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live set of the size given.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if result != 0 {
+        return Vec::new();
+    }
+    let bits = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
+    // SAFETY: every index is below CPU_SETSIZE.
+    (0..bits).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}

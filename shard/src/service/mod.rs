@@ -1,0 +1,295 @@
+//! The queue service: what a shard does with the commands for its queues. No I/O, no clock, no runtime.
+//!
+//! Commands arrive as [`Batch`]es: the transmissions of one block that have this shard as their home. Answers and events
+//! leave as [`Output`]s, in order, for connections of this and of other shards.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `commands` | the meaning of each command |
+//! | `create` | NEW: keys, and IDs that fall into one partition |
+//! | `verify`, `secrets` | authorizations, in time that tells nothing |
+//! | `subscribers` | who receives from which queue, and with how much credit |
+//! | `delivery`, `body` | messages at rest and on their way out |
+//! | `info` | the answer to QUE |
+
+mod body;
+mod commands;
+mod create;
+mod delivery;
+mod info;
+mod secrets;
+mod session;
+mod subscribers;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha20Rng;
+use ringpost_protocol::response::Response;
+use ringpost_protocol::transmission::{self, Format};
+use ringpost_store::{IdHasher, QueueIx, Store};
+
+pub use body::Body;
+pub use delivery::{MSG_BODY_AT, OutMessage};
+pub use session::{Batch, BatchData, ConnRef, Session};
+
+use crate::arena::Arena;
+use crate::counters::Counters;
+use crate::limits::{EXPIRY_STEP_MESSAGES, EXPIRY_STEP_QUEUES};
+use subscribers::Subscribers;
+
+/// What the operator decides about queues.
+#[derive(Clone, Debug)]
+pub struct ServiceConfig {
+    pub allow_new_queues: bool,
+    /// Asked for by NEW, if there is one.
+    pub create_password: Option<Box<[u8]>>,
+    /// Messages that a queue holds until its sender is told QUOTA.
+    pub queue_quota: usize,
+    /// Messages are dropped after this time. None: never.
+    pub message_ttl_secs: Option<u64>,
+    /// This shard's part of the limit.
+    pub message_bytes_max: usize,
+    pub subscriptions_per_connection: usize,
+    /// Blocks of messages that may be under way to one connection.
+    pub delivery_credit: usize,
+}
+
+/// What leaves the service.
+#[derive(Debug)]
+pub enum Output {
+    /// Transmissions with their 2-byte lengths. `answered` closes a batch.
+    Responses { conn: ConnRef, bytes: Vec<u8>, answered: bool },
+    /// A delivered message; it used one credit unless it answers GET.
+    Message { conn: ConnRef, message: OutMessage, used_credit: bool },
+}
+
+#[derive(Debug)]
+pub struct Service {
+    config: ServiceConfig,
+    store: Store<Body>,
+    subscribers: Subscribers,
+    arena: Rc<Arena>,
+    random: ChaCha20Rng,
+    /// The partitions whose home this shard is.
+    partitions: Range<usize>,
+    message_bytes: usize,
+    responses: Vec<u8>,
+    /// Queues subscribed in the current turn that have a message: delivered after the responses.
+    to_deliver: Vec<QueueIx>,
+    /// Connections whose line could not move for want of a block.
+    starved: Vec<ConnRef>,
+    outputs: Vec<Output>,
+    expiry_place: u32,
+    counters: Arc<Counters>,
+}
+
+impl Service {
+    pub fn new(
+        config: ServiceConfig,
+        hasher: IdHasher,
+        partitions: Range<usize>,
+        arena: Rc<Arena>,
+        random: ChaCha20Rng,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            subscribers: Subscribers::new(config.delivery_credit),
+            config,
+            store: Store::new(hasher),
+            arena,
+            random,
+            partitions,
+            message_bytes: 0,
+            responses: Vec::new(),
+            to_deliver: Vec::new(),
+            starved: Vec::new(),
+            outputs: Vec::new(),
+            expiry_place: 0,
+            counters,
+        }
+    }
+
+    pub fn store(&self) -> &Store<Body> {
+        &self.store
+    }
+
+    /// Bytes of memory that bodies hold.
+    pub fn message_bytes(&self) -> usize {
+        self.message_bytes
+    }
+
+    pub fn subscription_count(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// What is to be sent since the last call, in order.
+    pub fn take_outputs(&mut self) -> std::vec::Drain<'_, Output> {
+        self.outputs.drain(..)
+    }
+
+    /// Processes at most `most` transmissions of a batch. True when the batch is done: then its last
+    /// [`Output::Responses`] says so.
+    pub fn process(&mut self, batch: &mut Batch, most: usize, now_secs: u64) -> bool {
+        let session = Arc::clone(&batch.session);
+        let end = batch.transmissions.len().min(batch.next + most);
+        while batch.next < end {
+            self.execute(&session, batch, now_secs);
+            batch.next += 1;
+        }
+        let done = batch.next >= batch.transmissions.len();
+        self.flush(session.conn, done);
+        for queue in std::mem::take(&mut self.to_deliver) {
+            self.deliver_or_wait(queue);
+        }
+        if done && let BatchData::Block(block) = std::mem::replace(&mut batch.data, BatchData::Taken) {
+            self.arena.recycle(block);
+        }
+        done
+    }
+
+    /// Blocks of messages for a connection were written.
+    pub fn return_credit(&mut self, conn: ConnRef, blocks: usize) {
+        let most = self.config.delivery_credit;
+        if let Some(peer) = self.subscribers.known_peer(conn) {
+            peer.credit = most.min(peer.credit + blocks);
+            self.move_line(conn);
+        }
+    }
+
+    /// A connection is gone: its subscriptions end.
+    pub fn disconnected(&mut self, conn: ConnRef) {
+        self.subscribers.remove_connection(conn);
+        self.starved.retain(|starved| *starved != conn);
+        self.counters.subscriptions.set(self.subscribers.len());
+    }
+
+    /// Tries again what waited for blocks of the arena. False if nothing waits.
+    pub fn retry_starved(&mut self) -> bool {
+        for conn in std::mem::take(&mut self.starved) {
+            self.move_line(conn);
+        }
+        !self.starved.is_empty()
+    }
+
+    /// One step of the search for expired messages. True when a round through all queues is complete.
+    pub fn expire_step(&mut self, now_secs: u64) -> bool {
+        let Some(ttl_secs) = self.config.message_ttl_secs else { return true };
+        let before_secs = now_secs.saturating_sub(ttl_secs);
+        let is_old = |queue: &ringpost_store::Queue<Body>| {
+            let first = queue.messages().and_then(|messages| messages.first());
+            first.is_some_and(|message| message.received_secs < before_secs)
+        };
+        let end = self.expiry_place.saturating_add(u32::try_from(EXPIRY_STEP_QUEUES).unwrap_or(u32::MAX));
+        let old: Vec<QueueIx> = self
+            .store
+            .queues_between(self.expiry_place..end)
+            .filter(|(_, queue)| is_old(queue))
+            .map(|(ix, _)| ix)
+            .collect();
+        for queue in old {
+            self.expire_queue(queue, before_secs);
+        }
+        let round_complete = end >= self.store.places();
+        self.expiry_place = if round_complete { 0 } else { end };
+        round_complete
+    }
+
+    fn expire_queue(&mut self, queue: QueueIx, before_secs: u64) {
+        let expired = self.store.expire(queue, before_secs, EXPIRY_STEP_MESSAGES);
+        self.counters.messages_expired.add(expired.len());
+        for message in expired {
+            self.release(message);
+        }
+        self.counters.messages.set(self.store.message_count());
+    }
+
+    /// Delivers the first message of a queue to its subscriber if nothing is delivered yet, or puts the queue into the
+    /// subscriber's line.
+    fn deliver_or_wait(&mut self, queue_ix: QueueIx) {
+        let Some(subscription) = self.subscribers.of_queue(queue_ix).copied() else { return };
+        if subscription.delivered.is_some() {
+            return;
+        }
+        let conn = subscription.conn;
+        let Some(peer) = self.subscribers.known_peer(conn) else { return };
+        if peer.credit == 0 {
+            self.subscribers.wait_for_credit(queue_ix);
+            return;
+        }
+        let session = Arc::clone(&peer.session);
+        let Some(message_id) = self.store.first_message(queue_ix).map(|message| message.id) else { return };
+        let Some(block) = self.arena.lend() else {
+            self.subscribers.wait_for_credit(queue_ix);
+            if !self.starved.contains(&conn) {
+                self.starved.push(conn);
+            }
+            return;
+        };
+        let (Some(queue), Some(first)) = (self.store.queue(queue_ix), self.store.first_message(queue_ix)) else {
+            return;
+        };
+        let Some(message) = delivery::deliver(block.detach(), &session, &[], queue, first) else { return };
+        if let Some(peer) = self.subscribers.known_peer(conn) {
+            peer.credit -= 1;
+        }
+        if let Some(subscription) = self.subscribers.of(queue_ix, conn) {
+            subscription.delivered = Some(message_id);
+        }
+        self.counters.messages_delivered.add(1);
+        self.outputs.push(Output::Message { conn, message, used_credit: true });
+    }
+
+    fn move_line(&mut self, conn: ConnRef) {
+        while self.subscribers.known_peer(conn).is_some_and(|peer| peer.credit > 0) && !self.starved.contains(&conn) {
+            let Some(queue) = self.subscribers.next_in_line(conn) else { return };
+            self.deliver_or_wait(queue);
+        }
+    }
+
+    fn respond(&mut self, session: &Session, corr_id: &[u8], entity_id: &[u8], response: &Response<'_>) {
+        let format = Format::new(session.version);
+        transmission::append_response(
+            &mut self.responses,
+            format,
+            session.session_id.as_ref(),
+            corr_id,
+            entity_id,
+            response,
+        );
+    }
+
+    /// Sends an event to a connection that may be another than the one whose batch is processed.
+    fn event(&mut self, conn: ConnRef, entity_id: &[u8], response: &Response<'_>) {
+        let Some(session) = self.subscribers.known_peer(conn).map(|peer| Arc::clone(&peer.session)) else { return };
+        let mut bytes = Vec::new();
+        let format = Format::new(session.version);
+        let session_id = session.session_id.as_ref();
+        transmission::append_response(&mut bytes, format, session_id, &[], entity_id, response);
+        self.outputs.push(Output::Responses { conn, bytes, answered: false });
+    }
+
+    /// Moves the responses so far to the outputs, so that what follows comes after them.
+    fn flush(&mut self, conn: ConnRef, answered: bool) {
+        if answered || !self.responses.is_empty() {
+            let bytes = std::mem::take(&mut self.responses);
+            self.outputs.push(Output::Responses { conn, bytes, answered });
+        }
+    }
+
+    /// Frees the body of a message that left its queue.
+    fn release(&mut self, message: ringpost_store::Message<Body>) {
+        if let ringpost_store::Content::Sent { body, .. } = message.content {
+            self.message_bytes -= body.held_bytes();
+            if let Body::Kept { block, .. } = body {
+                self.arena.recycle(block);
+            }
+        }
+        self.counters.message_bytes.set(self.message_bytes);
+    }
+}

@@ -1,0 +1,66 @@
+//! What the home of a queue must know of the connection that a command came from.
+
+use std::sync::Arc;
+
+use ringpost_protocol::crypto::dh::DhPrivateKey;
+use ringpost_protocol::tls::SessionId;
+use ringpost_protocol::version::SmpVersion;
+use smallvec::SmallVec;
+
+use crate::arena::Detached;
+
+/// A connection: its shard and its place there. The generation tells it from others that had the place before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnRef {
+    pub shard: u16,
+    pub place: u32,
+    pub generation: u32,
+}
+
+/// An established session. Shared with the shards that are homes of its queues.
+#[derive(Debug)]
+pub struct Session {
+    pub conn: ConnRef,
+    pub version: SmpVersion,
+    pub session_id: SessionId,
+    /// The router's key of this session: authenticators are made for it.
+    pub router_key: DhPrivateKey,
+}
+
+impl Session {
+    /// The session ID as it stands in transmissions: below version 7; later it is implied.
+    pub fn wire_session_id(&self) -> Option<&[u8]> {
+        (self.version < SmpVersion::AUTH_COMMANDS).then_some(self.session_id.as_ref())
+    }
+}
+
+/// Transmissions of one block that have the same home, in their order.
+#[derive(Debug)]
+pub struct Batch {
+    pub session: Arc<Session>,
+    pub data: BatchData,
+    /// Where each transmission lies in the data: start and length, without its 2-byte length.
+    pub transmissions: SmallVec<[(u16, u16); 1]>,
+    /// The first one that is not processed yet.
+    pub next: usize,
+}
+
+#[derive(Debug)]
+pub enum BatchData {
+    /// The block itself: all of its transmissions have this home.
+    Block(Detached),
+    /// Copies: the block's transmissions have several homes.
+    Copied(Box<[u8]>),
+    /// The block became the body of a stored message.
+    Taken,
+}
+
+impl BatchData {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Block(block) => &block[..],
+            Self::Copied(bytes) => bytes,
+            Self::Taken => &[],
+        }
+    }
+}

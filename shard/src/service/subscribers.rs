@@ -1,0 +1,142 @@
+//! Who receives from which queue, as its home shard knows it.
+//!
+//! A queue has at most one subscriber. A connection that used GET on a queue is noted too, since it must not subscribe
+//! to that queue. Deliveries to a connection need credit, so that a slow reader holds few blocks; a queue that could not
+//! deliver stands in its connection's line and is delivered when credit returns.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use ringpost_store::{MessageId, QueueIx};
+
+use super::secrets::SecretCache;
+use super::session::{ConnRef, Session};
+
+#[derive(Clone, Copy, Debug)]
+pub struct Subscription {
+    pub conn: ConnRef,
+    /// Delivered and not yet acknowledged.
+    pub delivered: Option<MessageId>,
+    /// The queue stands in the connection's line.
+    pub in_line: bool,
+}
+
+/// What a home shard keeps of a connection that has sent it commands.
+#[derive(Debug)]
+pub struct Peer {
+    pub session: Arc<Session>,
+    pub subscribed: HashSet<QueueIx>,
+    /// Queues read with GET, and what was delivered last.
+    pub got: HashMap<QueueIx, Option<MessageId>>,
+    /// Blocks that may still be sent to the connection.
+    pub credit: usize,
+    /// Queues that have a message and wait for credit.
+    pub line: VecDeque<QueueIx>,
+    pub secrets: SecretCache,
+}
+
+#[derive(Debug)]
+pub struct Subscribers {
+    by_queue: HashMap<QueueIx, Subscription>,
+    peers: HashMap<ConnRef, Peer>,
+    credit: usize,
+}
+
+impl Subscribers {
+    /// Every connection begins with `credit` blocks.
+    pub fn new(credit: usize) -> Self {
+        Self { by_queue: HashMap::new(), peers: HashMap::new(), credit }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_queue.len()
+    }
+
+    pub fn peer(&mut self, session: &Arc<Session>) -> &mut Peer {
+        self.peers.entry(session.conn).or_insert_with(|| Peer {
+            session: Arc::clone(session),
+            subscribed: HashSet::new(),
+            got: HashMap::new(),
+            credit: self.credit,
+            line: VecDeque::new(),
+            secrets: SecretCache::default(),
+        })
+    }
+
+    pub fn known_peer(&mut self, conn: ConnRef) -> Option<&mut Peer> {
+        self.peers.get_mut(&conn)
+    }
+
+    pub fn of_queue(&self, queue: QueueIx) -> Option<&Subscription> {
+        self.by_queue.get(&queue)
+    }
+
+    /// The subscription of a queue if it is this connection's.
+    pub fn of(&mut self, queue: QueueIx, conn: ConnRef) -> Option<&mut Subscription> {
+        self.by_queue.get_mut(&queue).filter(|subscription| subscription.conn == conn)
+    }
+
+    /// Subscribes a connection. Gives the one that was subscribed before, if it is another.
+    pub fn subscribe(&mut self, queue: QueueIx, session: &Arc<Session>) -> Option<ConnRef> {
+        let conn = session.conn;
+        self.peer(session).subscribed.insert(queue);
+        let former = self.by_queue.insert(queue, Subscription { conn, delivered: None, in_line: false })?;
+        if former.conn == conn {
+            return None;
+        }
+        if let Some(peer) = self.peers.get_mut(&former.conn) {
+            peer.subscribed.remove(&queue);
+        }
+        Some(former.conn)
+    }
+
+    /// Forgets a deleted queue; gives its subscriber.
+    pub fn remove_queue(&mut self, queue: QueueIx, deleted_by: ConnRef) -> Option<ConnRef> {
+        if let Some(peer) = self.peers.get_mut(&deleted_by) {
+            peer.got.remove(&queue);
+        }
+        let former = self.by_queue.remove(&queue)?;
+        if let Some(peer) = self.peers.get_mut(&former.conn) {
+            peer.subscribed.remove(&queue);
+        }
+        Some(former.conn)
+    }
+
+    /// Forgets a connection and its subscriptions.
+    pub fn remove_connection(&mut self, conn: ConnRef) {
+        let Some(peer) = self.peers.remove(&conn) else { return };
+        for queue in peer.subscribed {
+            if self.by_queue.get(&queue).is_some_and(|subscription| subscription.conn == conn) {
+                self.by_queue.remove(&queue);
+            }
+        }
+    }
+
+    /// Puts a queue into its subscriber's line, once.
+    pub fn wait_for_credit(&mut self, queue: QueueIx) {
+        let Some(subscription) = self.by_queue.get_mut(&queue) else { return };
+        if subscription.in_line {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(&subscription.conn) {
+            subscription.in_line = true;
+            peer.line.push_back(queue);
+        }
+    }
+
+    /// The next queue of a connection's line that is still its own.
+    pub fn next_in_line(&mut self, conn: ConnRef) -> Option<QueueIx> {
+        let peer = self.peers.get_mut(&conn)?;
+        while let Some(queue) = peer.line.pop_front() {
+            if let Some(subscription) = self.by_queue.get_mut(&queue)
+                && subscription.conn == conn
+                && subscription.in_line
+            {
+                subscription.in_line = false;
+                return Some(queue);
+            }
+        }
+        None
+    }
+}

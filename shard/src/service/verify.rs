@@ -1,0 +1,43 @@
+//! Command verification: "Command verification" and the end of "Error responses" of the protocol text.
+//!
+//! The time of an `ERR AUTH` depends on the kind of authorization that the client sent, not on whether the queue exists
+//! or on the kind of its key: a check against a dummy key stands in where there is nothing to check against.
+
+use ringpost_protocol::crypto::authorization::{
+    Authorization, VerifyContext, authenticator_box_key, authenticator_hash, verify, verify_authenticator,
+    DUMMY_X25519_KEY,
+};
+use ringpost_protocol::crypto::boxes::nonce_from;
+use ringpost_protocol::keys::AuthPublicKey;
+use ringpost_protocol::version::SmpVersion;
+
+use super::secrets::SecretCache;
+use super::session::Session;
+
+/// What is authorized, in parts that are to be joined.
+pub struct Claim<'a> {
+    pub authorization: &'a Authorization,
+    pub authorized: [&'a [u8]; 2],
+    pub corr_id: &'a [u8],
+    pub entity_id: &'a [u8],
+}
+
+/// Whether the claim was made by the owner of the key. False without a key, after the same work.
+pub fn holds(claim: &Claim<'_>, key: Option<&AuthPublicKey>, session: &Session, secrets: &mut SecretCache) -> bool {
+    let Authorization::X25519(authenticator) = claim.authorization else {
+        let context = VerifyContext { session_key: None, corr_id: claim.corr_id };
+        return verify(claim.authorization, &claim.authorized, key, context);
+    };
+    if session.version < SmpVersion::AUTH_COMMANDS {
+        return false;
+    }
+    let public = match key {
+        Some(AuthPublicKey::X25519(public)) => public,
+        _ => &DUMMY_X25519_KEY.0,
+    };
+    let secret =
+        secrets.secret(claim.entity_id, public, || authenticator_box_key(&session.router_key, key).0);
+    let hash = authenticator_hash(&claim.authorized);
+    let matches = verify_authenticator(secret, &nonce_from(claim.corr_id), &hash, authenticator);
+    std::hint::black_box(matches) & matches!(key, Some(AuthPublicKey::X25519(_)))
+}
