@@ -1,7 +1,7 @@
 //! Where a router keeps its files.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub const CONFIG_DIR_VARIABLE: &str = "SMP_SERVER_CFG_PATH";
 pub const CONFIG_DIR_DEFAULT: &str = "/etc/opt/simplex";
@@ -61,8 +61,13 @@ impl Paths {
         self.config_dir.join("server.key")
     }
 
+    /// The key of the hash that spreads queues over partitions, hexadecimal. Not a file of the reference.
+    pub fn id_hash_key(&self) -> PathBuf {
+        self.config_dir.join("id_hash.key")
+    }
+
     /// Everything that `init` makes.
-    pub fn init_files(&self) -> [PathBuf; 6] {
+    pub fn init_files(&self) -> [PathBuf; 7] {
         [
             self.ini(),
             self.fingerprint(),
@@ -70,17 +75,15 @@ impl Paths {
             self.ca_key(),
             self.server_certificate(),
             self.server_key(),
+            self.id_hash_key(),
         ]
     }
 }
 
-/// A path as it is shown to people.
-pub fn show(path: &Path) -> String {
-    path.display().to_string()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

@@ -6,19 +6,17 @@ mod values;
 use std::fmt;
 use std::net::IpAddr;
 
-use ringpost_shard::limits::Limits;
+use ringpost_shard::InactiveClients;
+use ringpost_shard::limits::{Limits, QUEUE_QUOTA};
 
 use crate::ini::{Ini, IniError};
 use keys::{AUTH, INACTIVE_CLIENTS, INFORMATION, RINGPOST, STORE_LOG, Support, TRANSPORT};
 
 use values::Range;
-pub use values::{LogLevel, Shards, valid_password};
+pub use values::{LogLevel, Shards, shards as parse_shards, valid_password};
 
 /// Shown in the address instead of a host that nobody set.
 pub const HOST_PLACEHOLDER: &str = "<hostnames>";
-
-/// Messages of one queue, as the reference.
-const QUEUE_QUOTA_DEFAULT: u32 = 128;
 
 /// Everything `start` needs from the ini.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,15 +35,8 @@ pub struct Settings {
     pub shards: Shards,
     pub log_level: LogLevel,
     /// Messages.
-    pub queue_quota: u32,
+    pub queue_quota: usize,
     pub limits: Limits,
-}
-
-/// When to disconnect silent clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InactiveClients {
-    pub ttl_secs: u64,
-    pub check_interval_secs: u64,
 }
 
 /// Something in an ini that is not an error, but not what it seems either.
@@ -82,7 +73,7 @@ impl Settings {
             log_level: ini
                 .value(RINGPOST, "log_level", values::LOG_LEVEL, values::log_level)?
                 .unwrap_or(LogLevel::Info),
-            queue_quota: number(ini, RINGPOST, "queue_quota", values::QUOTA)?.unwrap_or(QUEUE_QUOTA_DEFAULT),
+            queue_quota: number(ini, RINGPOST, "queue_quota", values::QUOTA)?.unwrap_or(QUEUE_QUOTA),
             limits: read_limits(ini)?,
         })
     }

@@ -171,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn numbers_in_range_are_read(port in 1_u16.., quota in 1_u32..=1_000_000) {
+    fn numbers_in_range_are_read(port in 1_u16.., quota in 1_usize..=1_000_000) {
         let read = settings(&format!("[TRANSPORT]\nport = {port}\n[RINGPOST]\nqueue_quota = {quota}\n")).unwrap();
         prop_assert_eq!((read.ports, read.queue_quota), (vec![port], quota));
     }

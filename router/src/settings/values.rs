@@ -8,12 +8,14 @@ use std::num::NonZeroUsize;
 pub enum Shards {
     /// One for each CPU that this process may use.
     Auto,
-    /// 1 to [`SHARDS_MAX`].
+    /// 1 to [`Shards::MAX`].
     Fixed(NonZeroUsize),
 }
 
-/// Queues are spread over 256 partitions, so more shards would have nothing to do.
-pub const SHARDS_MAX: usize = 256;
+impl Shards {
+    /// Queues are spread over 256 partitions: more shards would have nothing to do.
+    pub const MAX: usize = 256;
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
@@ -125,7 +127,7 @@ pub fn shards(text: &str) -> Option<Shards> {
     if text == "auto" {
         return Some(Shards::Auto);
     }
-    let number = usize::try_from(digits(text)?).ok().filter(|number| *number <= SHARDS_MAX)?;
+    let number = usize::try_from(digits(text)?).ok().filter(|number| *number <= Shards::MAX)?;
     NonZeroUsize::new(number).map(Shards::Fixed)
 }
 
