@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use hashbrown::HashMap;
 use rand_chacha::ChaCha20Rng;
 use ringpost_protocol::limits::BLOCK_BYTES;
+use ringpost_protocol::tls::{KEY_UPDATE_RECORD_BYTES, SEALED_BLOCK_BYTES};
 use ringpost_store::{IdHasher, PartitionMap};
 use slab::Slab;
 
@@ -127,7 +128,7 @@ impl Shard {
             waiting_readers: RefCell::default(),
             scratch: RefCell::new(Scratch {
                 small: vec![0; BLOCK_BYTES].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!()),
-                sealed: vec![0; BLOCKS_PER_WRITE * ringpost_protocol::tls::SEALED_BLOCK_BYTES],
+                sealed: vec![0; BLOCKS_PER_WRITE * (SEALED_BLOCK_BYTES + KEY_UPDATE_RECORD_BYTES)],
             }),
             connections_of_all,
         })
