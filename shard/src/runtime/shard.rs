@@ -16,7 +16,8 @@ use ringpost_store::{IdHasher, PartitionMap};
 use slab::Slab;
 
 use super::connection::Connection;
-use super::{RouterConfig, StopState, address::AddressKey};
+use super::address::AddressKey;
+use super::{RouterConfig, StopState};
 use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
@@ -235,6 +236,9 @@ impl Shard {
         for output in service.take_outputs() {
             self.route(output);
         }
+        if service.has_starved() {
+            self.kick();
+        }
         rest
     }
 
@@ -285,6 +289,19 @@ impl Shard {
 
     pub fn wait_for_resources(&self, waker: &Waker) {
         self.waiting_readers.borrow_mut().push(waker.clone());
+        self.kick();
+    }
+
+    /// Whether readers or deliveries wait for blocks.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting_readers.borrow().is_empty() || self.service.borrow().has_starved()
+    }
+
+    /// Wakes the sweep, which tries again what waits.
+    fn kick(&self) {
+        if let Some(waker) = self.stop.waker(self.id) {
+            waker.wake();
+        }
     }
 
     pub fn wake_waiting_readers(&self) {

@@ -1,8 +1,10 @@
 //! Time limits, expiry and what must be tried again: one task a shard instead of a timer for each.
 
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_lite::future::{or, poll_fn};
 use glommio::timer::sleep;
 
 use super::StopMode;
@@ -16,14 +18,20 @@ const RETRY_EVERY: Duration = Duration::from_millis(10);
 /// Connections looked at before other tasks get their turn.
 const SWEEP_STEP: usize = 512;
 
-/// Runs until the shard has stopped: then all its connections have ended.
-pub async fn run(shard: Rc<Shard>) {
+/// Runs until the shard has stopped. `stop_accepting` is called when that begins.
+pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
     let mut next_sweep = Instant::now() + SWEEP_EVERY;
     let mut next_inactive = Instant::now();
     let mut next_expiry = Instant::now();
     let mut stop_deadline = None;
     loop {
-        sleep(RETRY_EVERY.min(next_sweep.saturating_duration_since(Instant::now()))).await;
+        let sweep_in = next_sweep.saturating_duration_since(Instant::now());
+        let wait = if shard.has_waiting() || shard.stop.mode() != StopMode::Run {
+            RETRY_EVERY.min(sweep_in)
+        } else {
+            sweep_in
+        };
+        or(async { drop(sleep(wait).await) }, kicked(&shard)).await;
         shard.wake_waiting_readers();
         retry_deliveries(&shard);
         let now = Instant::now();
@@ -33,6 +41,7 @@ pub async fn run(shard: Rc<Shard>) {
             StopMode::Graceful => {
                 let limit = Duration::from_secs(shard.config.limits.stop_secs);
                 let deadline = *stop_deadline.get_or_insert_with(|| {
+                    stop_accepting();
                     drain_connections(&shard);
                     now + limit
                 });
@@ -65,6 +74,18 @@ pub async fn run(shard: Rc<Shard>) {
             }
         }
     }
+}
+
+/// Ready when a stop was requested, or something began to wait for blocks.
+async fn kicked(shard: &Shard) {
+    let mut registered = false;
+    poll_fn(|cx| {
+        if let Some(waker) = shard.stop.waker(shard.id) {
+            waker.register(cx.waker());
+        }
+        if std::mem::replace(&mut registered, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duration>) {

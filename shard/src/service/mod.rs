@@ -169,12 +169,16 @@ impl Service {
         self.counters.subscriptions.set(self.subscribers.len());
     }
 
-    /// Tries again what waited for blocks of the arena. False if nothing waits.
-    pub fn retry_starved(&mut self) -> bool {
+    /// Whether deliveries wait for blocks of the arena.
+    pub fn has_starved(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
+    /// Tries again what waited for blocks of the arena.
+    pub fn retry_starved(&mut self) {
         for conn in std::mem::take(&mut self.starved) {
             self.move_line(conn);
         }
-        !self.starved.is_empty()
     }
 
     /// One step of the search for expired messages. True when a round through all queues is complete.

@@ -1,0 +1,72 @@
+//! TLS configurations of routers and clients.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ServerConfig};
+
+use super::error::TlsError;
+use super::provider::provider;
+use super::signer::LeafKey;
+use super::verifier::RouterVerifier;
+use crate::certificate::RouterCredentials;
+
+/// The protocol name of SMP: "ALPN to agree handshake version".
+pub const ALPN_SMP: &[u8] = b"smp/1";
+
+/// The configuration of an SMP router: see [`server_config_with_alpn`].
+pub fn server_config(credentials: &RouterCredentials) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_with_alpn(credentials, &[ALPN_SMP])
+}
+
+/// The configuration of a router. A client that offers only other protocol names is refused with the alert
+/// `no_application_protocol`; a client that offers none is accepted, then [`super::TlsChannel::alpn`] is None.
+/// No client certificate is requested.
+pub fn server_config_with_alpn(
+    credentials: &RouterCredentials,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let key = LeafKey::new(credentials.key.clone());
+    let certified = CertifiedKey::new(credentials.chain.clone(), Arc::new(key));
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+/// The configuration of an SMP client for one router: see [`client_config_with_alpn`].
+pub fn client_config(identity: [u8; 32]) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config_with_alpn(identity, &[ALPN_SMP])
+}
+
+/// The configuration of a client for the router with this identity: the key hash in its address. The router's chain
+/// must have that identity, be signed throughout and be valid now; names are not checked. No SNI is sent.
+pub fn client_config_with_alpn(identity: [u8; 32], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(RouterVerifier { identity }))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    config.enable_early_data = false;
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+/// For [`super::TlsChannel::client`]: rustls wants a server name, the protocol has none.
+pub fn no_server_name() -> ServerName<'static> {
+    ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())
+}
