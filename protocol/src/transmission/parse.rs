@@ -109,8 +109,7 @@ impl<'a> Transmission<'a> {
     /// What the authorization covers, in order: length of the session ID, session ID, and the rest. The first two
     /// are empty below version 7, where the rest has them. For hashing without a copy.
     ///
-    /// In a service session the queue's key covers the SHA-256 fingerprint of the service certificate before this,
-    /// the service's key this alone.
+    /// In a service session the queue's key covers more: [`Self::for_service_authorization`].
     pub fn for_authorization_parts<'s>(&self, session_id: &'s [u8]) -> [&'s [u8]; 3]
     where
         'a: 's,
@@ -137,6 +136,34 @@ impl<'a> Transmission<'a> {
         scratch.put(self.authorized);
         scratch
     }
+
+    /// What the two authorizations of a service session cover, put together in `scratch`: the queue's key covers the
+    /// SHA-256 fingerprint of the service certificate and then what [`for_authorization`](Self::for_authorization)
+    /// gives, the service's key covers that alone.
+    pub fn for_service_authorization<'s>(
+        &self,
+        certificate_fingerprint: &[u8; 32],
+        session_id: &[u8],
+        scratch: &'s mut Vec<u8>,
+    ) -> ServiceAuthorization<'s> {
+        scratch.clear();
+        scratch.put(certificate_fingerprint);
+        for part in self.for_authorization_parts(session_id) {
+            scratch.put(part);
+        }
+        let for_queue_key = scratch.as_slice();
+        ServiceAuthorization {
+            for_queue_key,
+            for_service_key: &for_queue_key[certificate_fingerprint.len()..],
+        }
+    }
+}
+
+/// See [`Transmission::for_service_authorization`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceAuthorization<'s> {
+    pub for_queue_key: &'s [u8],
+    pub for_service_key: &'s [u8],
 }
 
 /// A short string as two slices: its length byte and itself.
