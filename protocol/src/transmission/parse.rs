@@ -254,3 +254,38 @@ pub fn decode_commands<'c, 's>(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::error::CommandError;
+    use crate::transmission::Authorized;
+
+    #[test]
+    fn errors_about_the_session_name_no_entity() {
+        let format = Format::of_session(SmpVersion::V6);
+        let (mut buffer, mut bytes) = (Vec::new(), Vec::new());
+        let authorized =
+            Authorized::command(format, b"other", b"corr", b"entity", &Command::Sub, &mut buffer);
+        authorized.write(Authorization::None, None, &mut bytes);
+        let content = [&[1, 0, u8::try_from(bytes.len()).unwrap()], bytes.as_slice()].concat();
+
+        let decoded: Vec<_> = decode_commands(&content, format, b"session").collect();
+        let expected = BadTransmission { corr_id: b"corr", entity_id: b"", error: ErrorType::Session };
+        assert_eq!(decoded, [Err(expected)]);
+
+        let decoded: Vec<_> = decode_commands(&content, format, b"other").collect();
+        let error = ErrorType::Cmd(CommandError::NoAuth);
+        assert_eq!(decoded, [Err(BadTransmission { corr_id: b"corr", entity_id: b"entity", error })]);
+    }
+
+    #[test]
+    fn a_short_string_is_its_length_and_itself() {
+        for length in 0..=255_u8 {
+            let bytes = vec![7; length.into()];
+            assert_eq!(short_parts(&bytes), [&[length][..], &bytes]);
+        }
+    }
+}
