@@ -37,6 +37,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Reads from the first byte on.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
@@ -64,21 +65,25 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// A byte.
     #[inline]
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.array::<1>()?[0])
     }
 
+    /// A number of two bytes.
     #[inline]
     pub fn u16(&mut self) -> Result<u16, DecodeError> {
         Ok(u16::from_be_bytes(*self.array()?))
     }
 
+    /// A number of four bytes.
     #[inline]
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_be_bytes(*self.array()?))
     }
 
+    /// A signed number of eight bytes.
     #[inline]
     pub fn i64(&mut self) -> Result<i64, DecodeError> {
         Ok(i64::from_be_bytes(*self.array()?))
@@ -174,23 +179,28 @@ impl<'a> Reader<'a> {
 
 /// Where encoded bytes go: a `Vec<u8>`, a block that is being filled, or a counter.
 pub trait Sink {
+    /// These bytes, as they are.
     fn put(&mut self, bytes: &[u8]);
 
+    /// A byte.
     #[inline]
     fn put_u8(&mut self, value: u8) {
         self.put(&[value]);
     }
 
+    /// A number of two bytes.
     #[inline]
     fn put_u16(&mut self, value: u16) {
         self.put(&value.to_be_bytes());
     }
 
+    /// A number of four bytes.
     #[inline]
     fn put_u32(&mut self, value: u32) {
         self.put(&value.to_be_bytes());
     }
 
+    /// A signed number of eight bytes.
     #[inline]
     fn put_i64(&mut self, value: i64) {
         self.put(&value.to_be_bytes());
@@ -215,6 +225,7 @@ pub trait Sink {
         self.put(&bytes[..length.into()]);
     }
 
+    /// `T` or `F`.
     #[inline]
     fn put_bool(&mut self, value: bool) {
         self.put_u8(if value { b'T' } else { b'F' });

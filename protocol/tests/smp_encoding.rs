@@ -280,7 +280,7 @@ fn padding_is_as_recorded() {
         let padded = hex(&case["padded"]);
         match case["result"]["hex"].as_str() {
             Some(content) => {
-                assert_eq!(unpad(&padded).unwrap(), hex::decode(content).unwrap(), "{}", name(case))
+                assert_eq!(unpad(&padded).unwrap(), hex::decode(content).unwrap(), "{}", name(case));
             }
             None => assert!(unpad(&padded).is_err(), "{}", name(case)),
         }

@@ -1,4 +1,21 @@
 //! One core of a router, and the mesh that joins the cores.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`service`] | queues, commands and their answers: no I/O and no runtime |
+//! | [`outbox`] | packing of answers and messages into blocks |
+//! | [`arena`] | the 16 KB blocks |
+//! | [`mesh`] | bounded lanes between shards |
+//! | [`limits`] | every cap, with its default |
+//! | [`counters`] | what happened, and how often |
+//! | [`runtime`] | executors, sockets, time limits: the only part that names glommio |
+
 pub mod arena;
+pub mod counters;
 pub mod limits;
 pub mod mesh;
+pub mod outbox;
+pub mod runtime;
+pub mod service;
+
+pub use runtime::{Config, FatalError, InactiveClients, Router, StartError, StopMode};

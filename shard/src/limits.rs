@@ -89,6 +89,12 @@ pub const BODY_KEEPS_BLOCK_BYTES: usize = 12 * 1024;
 /// Messages that a queue holds until its sender is told QUOTA, unless the ini says otherwise: as the reference.
 pub const QUEUE_QUOTA: usize = 128;
 
+/// TCP keepalive of accepted connections: subscribed phones are silent for hours, and some vanish without a word. A dead
+/// peer is noticed after about ten minutes.
+pub const KEEPALIVE_IDLE_SECS: u64 = 300;
+pub const KEEPALIVE_INTERVAL_SECS: u64 = 60;
+pub const KEEPALIVE_PROBES: u32 = 5;
+
 const _: () = {
     assert!(BUFFER_BYTES >= BLOCK_BYTES + 22 + 256);
     assert!(BODY_KEEPS_BLOCK_BYTES < BUFFER_BYTES);

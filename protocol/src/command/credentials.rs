@@ -46,3 +46,42 @@ impl Command<'_> {
         refusal.map_or(Ok(()), |error| Err(ErrorType::Cmd(error)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::MsgFlags;
+    use crate::keys::AuthPublicKey;
+
+    fn refusals(command: &Command<'_>) -> [Option<CommandError>; 4] {
+        // Without both, with an entity, with an authorization, with both.
+        [(false, ""), (false, "id"), (true, ""), (true, "id")].map(|(has_authorization, entity_id)| {
+            match command.check_credentials(has_authorization, entity_id.as_bytes()) {
+                Ok(()) => None,
+                Err(ErrorType::Cmd(error)) => Some(error),
+                Err(other) => panic!("{other:?}"),
+            }
+        })
+    }
+
+    #[test]
+    fn each_command_has_its_credentials() {
+        use CommandError::{HasAuth, NoAuth, NoEntity};
+        let key = || AuthPublicKey::Ed25519([0; 32]);
+        let send = Command::Send { flags: MsgFlags::default(), body: b"" };
+        assert_eq!(refusals(&send), [Some(NoEntity), None, Some(NoEntity), None]);
+        assert_eq!(refusals(&Command::LGet), [Some(NoEntity), None, Some(NoEntity), Some(HasAuth)]);
+        assert_eq!(refusals(&Command::Ping), [None, Some(HasAuth), Some(HasAuth), Some(HasAuth)]);
+        assert_eq!(refusals(&Command::Rfwd(b"")), [None, Some(HasAuth), Some(HasAuth), Some(HasAuth)]);
+        for command in [
+            Command::Sub,
+            Command::NSub,
+            Command::SKey(key()),
+            Command::LKey(key()),
+            Command::Que,
+            Command::Del,
+        ] {
+            assert_eq!(refusals(&command), [Some(NoAuth), Some(NoAuth), Some(NoAuth), None], "{command:?}");
+        }
+    }
+}

@@ -7,8 +7,8 @@ use super::{
 use crate::encoding::{DecodeError, Reader, Sink};
 use crate::version::SmpVersion;
 
-/// How many `PROXY` may stand inside each other. The reference has no limit; routers send one, and one more comes
-/// from a proxy that asked a proxy. A block would have place for a thousand.
+/// How many `PROXY` may stand inside each other. The reference has no limit, but nothing needs more than two, and a
+/// block would have place for a thousand: too deep for recursion.
 pub const PROXY_NESTING_MAX: usize = 8;
 
 impl ErrorType {
@@ -216,7 +216,7 @@ impl NetworkError {
 }
 
 impl TransportError {
-    /// Also stands in the router's answer to a service's hello.
+    /// Reads one word, or two. Also stands in the router's answer to a service's hello.
     pub fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match r.word() {
             b"BLOCK" => Self::Block,
@@ -238,6 +238,7 @@ impl TransportError {
         })
     }
 
+    /// Writes what [`read`](Self::read) reads.
     pub fn write(self, out: &mut impl Sink) {
         out.put(match self {
             Self::Block => b"BLOCK".as_slice(),

@@ -88,6 +88,7 @@ impl<'b> BlockBuilder<'b> {
         self.count.into()
     }
 
+    /// Whether there is no transmission yet.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

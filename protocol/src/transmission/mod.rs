@@ -13,7 +13,9 @@ mod parse;
 mod write;
 
 pub use batch::{Batch, BlockBuilder, Refused, plan_batches};
-pub use parse::{BadTransmission, Transmission, Transmissions, decode_commands, parse_content};
+pub use parse::{
+    BadTransmission, ServiceAuthorization, Transmission, Transmissions, decode_commands, parse_content,
+};
 pub use write::{Authorized, write_response};
 
 use crate::version::SmpVersion;
@@ -62,7 +64,7 @@ pub enum Authorization<'a> {
 }
 
 impl<'a> Authorization<'a> {
-    /// None if nothing has this size.
+    /// Tells them apart by their size; none if nothing has this size.
     pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
         match bytes.len() {
             0 => Some(Self::None),
@@ -83,6 +85,7 @@ impl<'a> Authorization<'a> {
         }
     }
 
+    /// Whether the transmission came without authorization.
     pub fn is_none(&self) -> bool {
         *self == Self::None
     }

@@ -112,8 +112,7 @@ impl<'a> Transmission<'a> {
     /// What the authorization covers, in order: length of the session ID, session ID, and the rest. The first two
     /// are empty below version 7, where the rest has them. For hashing without a copy.
     ///
-    /// In a service session the queue's key covers the SHA-256 fingerprint of the service certificate before this,
-    /// the service's key this alone.
+    /// In a service session the queue's key covers more: [`Self::for_service_authorization`].
     pub fn for_authorization_parts<'s>(&self, session_id: &'s [u8]) -> [&'s [u8]; 3]
     where
         'a: 's,
@@ -140,6 +139,34 @@ impl<'a> Transmission<'a> {
         scratch.put(self.authorized);
         scratch
     }
+
+    /// What the two authorizations of a service session cover, put together in `scratch`: the queue's key covers the
+    /// SHA-256 fingerprint of the service certificate and then what [`for_authorization`](Self::for_authorization)
+    /// gives, the service's key covers that alone.
+    pub fn for_service_authorization<'s>(
+        &self,
+        certificate_fingerprint: &[u8; 32],
+        session_id: &[u8],
+        scratch: &'s mut Vec<u8>,
+    ) -> ServiceAuthorization<'s> {
+        scratch.clear();
+        scratch.put(certificate_fingerprint);
+        for part in self.for_authorization_parts(session_id) {
+            scratch.put(part);
+        }
+        let for_queue_key = scratch.as_slice();
+        ServiceAuthorization {
+            for_queue_key,
+            for_service_key: &for_queue_key[certificate_fingerprint.len()..],
+        }
+    }
+}
+
+/// See [`Transmission::for_service_authorization`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceAuthorization<'s> {
+    pub for_queue_key: &'s [u8],
+    pub for_service_key: &'s [u8],
 }
 
 /// A short string as two slices: its length byte and itself.
@@ -229,4 +256,39 @@ pub fn decode_commands<'c, 's>(
             Err(error) => Err(transmission.refused(error)),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::error::CommandError;
+    use crate::transmission::Authorized;
+
+    #[test]
+    fn errors_about_the_session_name_no_entity() {
+        let format = Format::of_session(SmpVersion::V6);
+        let (mut buffer, mut bytes) = (Vec::new(), Vec::new());
+        let authorized =
+            Authorized::command(format, b"other", b"corr", b"entity", &Command::Sub, &mut buffer);
+        authorized.write(Authorization::None, None, &mut bytes);
+        let content = [&[1, 0, u8::try_from(bytes.len()).unwrap()], bytes.as_slice()].concat();
+
+        let decoded: Vec<_> = decode_commands(&content, format, b"session").collect();
+        let expected = BadTransmission { corr_id: b"corr", entity_id: b"", error: ErrorType::Session };
+        assert_eq!(decoded, [Err(expected)]);
+
+        let decoded: Vec<_> = decode_commands(&content, format, b"other").collect();
+        let error = ErrorType::Cmd(CommandError::NoAuth);
+        assert_eq!(decoded, [Err(BadTransmission { corr_id: b"corr", entity_id: b"entity", error })]);
+    }
+
+    #[test]
+    fn a_short_string_is_its_length_and_itself() {
+        for length in 0..=255_u8 {
+            let bytes = vec![7; length.into()];
+            assert_eq!(short_parts(&bytes), [&[length][..], &bytes]);
+        }
+    }
 }

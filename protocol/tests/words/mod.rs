@@ -1,6 +1,7 @@
 //! Commands, responses and errors in tests: built from the fields of vectors, and cut down to what a version says.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod material;
 pub mod shown;
 
 use ringpost_protocol::command::{

@@ -10,18 +10,17 @@ use std::time::{Duration, Instant};
 
 use futures_lite::AsyncRead;
 use futures_lite::future::poll_fn;
-use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::tls::{Opened, RECORD_HEADER_BYTES, SEALED_BLOCK_BYTES};
-use ringpost_protocol::transmission::{Format, parse_content, write_response};
+use ringpost_protocol::transmission::{Format, parse_content};
 use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
 use super::shard::Shard;
 use crate::arena::{BUFFER_BYTES, Block};
 use crate::limits::BATCHES_IN_FLIGHT_PER_CONNECTION;
-use crate::service::{Batch, BatchData, Session};
+use crate::service::{Batch, BatchData, Session, append};
 
 /// Where an assembled block lies in its buffer: where a received one would.
 const ASSEMBLED_AT: usize = RECORD_HEADER_BYTES;
@@ -68,7 +67,7 @@ impl Receiver {
             let (at, filled) = (self.at, self.filled);
             let Some(bytes) = buffer.get_mut(at..filled) else { return Err(Close::BadRecord) };
             match connection.tls.borrow_mut().open(bytes) {
-                Ok(Opened::Payload { consumed, payload }) => {
+                Ok(Opened::Data { consumed, payload }) => {
                     let range = at + payload.start..at + payload.end;
                     self.at += consumed;
                     let whole = self.assembly.is_none() && range.len() == BLOCK_BYTES;
@@ -88,11 +87,16 @@ impl Receiver {
                         return Ok(Some(block));
                     }
                 }
-                Ok(Opened::Incomplete) => {
-                    self.buffer = Some(buffer);
+                Ok(Opened::Incomplete { consumed }) => {
+                    self.at += consumed;
+                    if self.at < filled {
+                        self.buffer = Some(buffer);
+                    } else {
+                        (self.at, self.filled) = (0, 0);
+                    }
                     return Ok(None);
                 }
-                Ok(Opened::Closed) => return Err(Close::ByPeer),
+                Ok(Opened::Closed { .. }) => return Err(Close::ByPeer),
                 Err(_) => return Err(Close::BadRecord),
             }
         }
@@ -240,15 +244,8 @@ fn receive_block(
                 homes.push((shard.home(transmission.entity_id), (start, len)));
             }
             Err(bad) => {
-                shard.counters.errors_block.add(1);
-                write_response(
-                    &mut refused,
-                    format,
-                    session.session_id.as_ref(),
-                    bad.corr_id,
-                    &[],
-                    &Response::Err(ErrorType::Block),
-                );
+                shard.counters.error(&bad.error);
+                append(&mut refused, session, bad.corr_id, bad.entity_id, &Response::Err(bad.error));
             }
         }
     }

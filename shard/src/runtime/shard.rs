@@ -11,11 +11,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use hashbrown::HashMap;
 use rand_chacha::ChaCha20Rng;
 use ringpost_protocol::limits::BLOCK_BYTES;
+use ringpost_protocol::tls::{KEY_UPDATE_RECORD_BYTES, SEALED_BLOCK_BYTES};
 use ringpost_store::{IdHasher, PartitionMap};
 use slab::Slab;
 
 use super::connection::Connection;
-use super::{RouterConfig, StopState, address::AddressKey};
+use super::address::AddressKey;
+use super::{RouterConfig, StopState};
 use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
@@ -127,7 +129,7 @@ impl Shard {
             waiting_readers: RefCell::default(),
             scratch: RefCell::new(Scratch {
                 small: vec![0; BLOCK_BYTES].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!()),
-                sealed: vec![0; BLOCKS_PER_WRITE * ringpost_protocol::tls::SEALED_BLOCK_BYTES],
+                sealed: vec![0; BLOCKS_PER_WRITE * (SEALED_BLOCK_BYTES + KEY_UPDATE_RECORD_BYTES)],
             }),
             connections_of_all,
         })
@@ -234,6 +236,9 @@ impl Shard {
         for output in service.take_outputs() {
             self.route(output);
         }
+        if service.has_starved() {
+            self.kick();
+        }
         rest
     }
 
@@ -284,6 +289,19 @@ impl Shard {
 
     pub fn wait_for_resources(&self, waker: &Waker) {
         self.waiting_readers.borrow_mut().push(waker.clone());
+        self.kick();
+    }
+
+    /// Whether readers or deliveries wait for blocks.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting_readers.borrow().is_empty() || self.service.borrow().has_starved()
+    }
+
+    /// Wakes the sweep, which tries again what waits.
+    fn kick(&self) {
+        if let Some(waker) = self.stop.waker(self.id) {
+            waker.wake();
+        }
     }
 
     pub fn wake_waiting_readers(&self) {

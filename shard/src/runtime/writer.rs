@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use futures_lite::AsyncWrite;
 use futures_lite::future::poll_fn;
 use ringpost_protocol::limits::BLOCK_BYTES;
-use ringpost_protocol::tls::SEALED_BLOCK_BYTES;
 use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
@@ -133,7 +132,7 @@ fn seal(
     let mut sealed_len = 0;
     for _ in 0..BLOCKS_PER_WRITE {
         let Some(composed) = outbox.compose(&mut scratch.small, sealer.content_offset()) else { break };
-        let out = scratch.sealed.get_mut(sealed_len..sealed_len + SEALED_BLOCK_BYTES).ok_or(Close::BadBlock)?;
+        let out = scratch.sealed.get_mut(sealed_len..).ok_or(Close::BadBlock)?;
         shard.counters.blocks_sent.add(1);
         sealed_len += match composed {
             Composed::Small { content_len } => {

@@ -10,7 +10,7 @@ use ringpost_protocol::error::{CommandError, ErrorType, ProxyError};
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::limits::ID_BYTES;
 use ringpost_protocol::response::{QueueIds, Response};
-use ringpost_protocol::transmission::{self, Format, Transmission};
+use ringpost_protocol::transmission::{Format, Transmission};
 use ringpost_store::{Content, Message, MessageId, Party, QueueIx, Status, Written};
 use smallvec::SmallVec;
 
@@ -40,16 +40,22 @@ impl Service {
         let Some(&(start, len)) = batch.transmissions.get(batch.next) else { return };
         let (start, len) = (usize::from(start), usize::from(len));
         let Some(bytes) = batch.data.bytes().get(start..start + len) else { return };
-        let Ok(parsed) = transmission::parse_transmission(bytes, Format::new(session.version)) else {
+        let Ok(parsed) = Transmission::parse(bytes, Format::of_session(session.version)) else {
             // The session's shard has parsed it before.
             return;
         };
         let corr_id: SmallVec<[u8; ID_BYTES]> = parsed.corr_id.into();
         let entity_id: SmallVec<[u8; ID_BYTES]> = parsed.entity_id.into();
         self.counters.commands.add(1);
-        let next = match transmission::decode_command(&parsed, session.version, session.session_id.as_ref()) {
+        let next = match parsed.decode_command(session.version, session.session_id.as_ref()) {
             Ok(command) => self.command(session, &parsed, command, bytes, now_secs),
-            Err(error) => Next::Answer(error),
+            Err(error) => {
+                // A refused session names no entity.
+                let answer = parsed.refused(error);
+                self.counters.error(&answer.error);
+                self.respond(session, answer.corr_id, answer.entity_id, &Response::Err(answer.error));
+                return;
+            }
         };
         let response = match next {
             Next::Answered => return,
@@ -129,11 +135,10 @@ impl Service {
 
     /// Whether the transmission is authorized by the key's owner. Without a key the same work is done, in vain.
     fn verified(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, key: Option<&AuthPublicKey>) -> bool {
-        let Some(authorization) = Authorization::from_bytes(parsed.authorization) else { return false };
-        let prefix = transmission::session_prefix(session.session_id.as_ref(), Format::new(session.version));
+        let Some(authorization) = Authorization::from_bytes(parsed.authorization.as_bytes()) else { return false };
         let claim = Claim {
             authorization: &authorization,
-            authorized: [&prefix, parsed.authorized],
+            authorized: parsed.for_authorization_parts(session.session_id.as_ref()),
             corr_id: parsed.corr_id,
             entity_id: parsed.entity_id,
         };
@@ -387,7 +392,7 @@ impl Service {
         let status = queue.map(|queue| queue.status);
         let key = queue.and_then(|queue| queue.sender_key.clone());
         // Before the queue is secured messages must not be authorized; afterwards they must.
-        let verified = if parsed.authorization.is_empty() {
+        let verified = if parsed.authorization.is_none() {
             key.is_none()
         } else {
             self.verified(session, parsed, key.as_ref())

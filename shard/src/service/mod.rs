@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
 use ringpost_protocol::response::Response;
-use ringpost_protocol::transmission::{self, Format};
+use ringpost_protocol::transmission::{Format, write_response};
 use ringpost_store::{IdHasher, QueueIx, Store};
 
 pub use body::Body;
@@ -169,12 +169,16 @@ impl Service {
         self.counters.subscriptions.set(self.subscribers.len());
     }
 
-    /// Tries again what waited for blocks of the arena. False if nothing waits.
-    pub fn retry_starved(&mut self) -> bool {
+    /// Whether deliveries wait for blocks of the arena.
+    pub fn has_starved(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
+    /// Tries again what waited for blocks of the arena.
+    pub fn retry_starved(&mut self) {
         for conn in std::mem::take(&mut self.starved) {
             self.move_line(conn);
         }
-        !self.starved.is_empty()
     }
 
     /// One step of the search for expired messages. True when a round through all queues is complete.
@@ -253,24 +257,14 @@ impl Service {
     }
 
     fn respond(&mut self, session: &Session, corr_id: &[u8], entity_id: &[u8], response: &Response<'_>) {
-        let format = Format::new(session.version);
-        transmission::append_response(
-            &mut self.responses,
-            format,
-            session.session_id.as_ref(),
-            corr_id,
-            entity_id,
-            response,
-        );
+        append(&mut self.responses, session, corr_id, entity_id, response);
     }
 
     /// Sends an event to a connection that may be another than the one whose batch is processed.
     fn event(&mut self, conn: ConnRef, entity_id: &[u8], response: &Response<'_>) {
         let Some(session) = self.subscribers.known_peer(conn).map(|peer| Arc::clone(&peer.session)) else { return };
         let mut bytes = Vec::new();
-        let format = Format::new(session.version);
-        let session_id = session.session_id.as_ref();
-        transmission::append_response(&mut bytes, format, session_id, &[], entity_id, response);
+        append(&mut bytes, &session, &[], entity_id, response);
         self.outputs.push(Output::Responses { conn, bytes, answered: false });
     }
 
@@ -292,4 +286,15 @@ impl Service {
         }
         self.counters.message_bytes.set(self.message_bytes);
     }
+}
+
+/// Appends a transmission with its 2-byte length.
+pub fn append(out: &mut Vec<u8>, session: &Session, corr_id: &[u8], entity_id: &[u8], response: &Response<'_>) {
+    let at = out.len();
+    out.extend_from_slice(&[0, 0]);
+    let format = Format::of_session(session.version);
+    write_response(format, session.session_id.as_ref(), corr_id, entity_id, response, out);
+    // All responses but MSG, which is not written here, are much shorter than a block.
+    let len = u16::try_from(out.len() - at - 2).unwrap_or(u16::MAX);
+    out[at..at + 2].copy_from_slice(&len.to_be_bytes());
 }

@@ -1,6 +1,7 @@
 //! What the home of a queue must know of the connection that a command came from.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ringpost_protocol::crypto::dh::DhPrivateKey;
 use ringpost_protocol::tls::SessionId;
@@ -25,9 +26,15 @@ pub struct Session {
     pub session_id: SessionId,
     /// The router's key of this session: authenticators are made for it.
     pub router_key: DhPrivateKey,
+    /// Queues subscribed by the session, counted by their home shards. A session with any is never inactive.
+    pub subscriptions: AtomicUsize,
 }
 
 impl Session {
+    pub fn has_subscriptions(&self) -> bool {
+        self.subscriptions.load(Ordering::Relaxed) > 0
+    }
+
     /// The session ID as it stands in transmissions: below version 7; later it is implied.
     pub fn wire_session_id(&self) -> Option<&[u8]> {
         (self.version < SmpVersion::AUTH_COMMANDS).then_some(self.session_id.as_ref())

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hashbrown::{HashMap, HashSet};
 use ringpost_store::{MessageId, QueueIx};
@@ -80,14 +81,14 @@ impl Subscribers {
     /// Subscribes a connection. Gives the one that was subscribed before, if it is another.
     pub fn subscribe(&mut self, queue: QueueIx, session: &Arc<Session>) -> Option<ConnRef> {
         let conn = session.conn;
-        self.peer(session).subscribed.insert(queue);
+        if self.peer(session).subscribed.insert(queue) {
+            session.subscriptions.fetch_add(1, Ordering::Relaxed);
+        }
         let former = self.by_queue.insert(queue, Subscription { conn, delivered: None, in_line: false })?;
         if former.conn == conn {
             return None;
         }
-        if let Some(peer) = self.peers.get_mut(&former.conn) {
-            peer.subscribed.remove(&queue);
-        }
+        self.unsubscribe(former.conn, queue);
         Some(former.conn)
     }
 
@@ -97,10 +98,16 @@ impl Subscribers {
             peer.got.remove(&queue);
         }
         let former = self.by_queue.remove(&queue)?;
-        if let Some(peer) = self.peers.get_mut(&former.conn) {
-            peer.subscribed.remove(&queue);
-        }
+        self.unsubscribe(former.conn, queue);
         Some(former.conn)
+    }
+
+    fn unsubscribe(&mut self, conn: ConnRef, queue: QueueIx) {
+        if let Some(peer) = self.peers.get_mut(&conn)
+            && peer.subscribed.remove(&queue)
+        {
+            peer.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Forgets a connection and its subscriptions.

@@ -17,7 +17,7 @@ use super::session::Session;
 /// What is authorized, in parts that are to be joined.
 pub struct Claim<'a> {
     pub authorization: &'a Authorization,
-    pub authorized: [&'a [u8]; 2],
+    pub authorized: [&'a [u8]; 3],
     pub corr_id: &'a [u8],
     pub entity_id: &'a [u8],
 }

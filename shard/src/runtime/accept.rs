@@ -1,0 +1,166 @@
+//! Accepting connections, within the caps.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use glommio::net::{TcpListener, TcpStream};
+use glommio::timer::sleep;
+use ringpost_protocol::tls::TlsChannel;
+
+use super::address::AddressKey;
+use super::connection::{Close, Connection, Deadline};
+use super::shard::Shard;
+use super::{handshake, reader, sys, writer};
+use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES};
+
+/// After an accept that failed for want of descriptors or memory: trying at once would only burn the processor.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
+
+/// Accepts until the task is cancelled.
+pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener) {
+    let listener: TcpListener = sys::listener_of_this_executor(listener);
+    loop {
+        match listener.accept().await {
+            Ok(stream) => accepted(&shard, stream),
+            Err(error) => {
+                shard.counters.accept_errors.add(1);
+                let error = io::Error::from(error);
+                // The peer was gone before it was accepted.
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    tracing::warn!("accepting connections fails: {error}");
+                    sleep(PAUSE_AFTER_ERROR).await;
+                }
+            }
+        }
+        glommio::yield_if_needed().await;
+    }
+}
+
+fn accepted(shard: &Rc<Shard>, stream: TcpStream) {
+    shard.counters.connections_accepted.add(1);
+    let Ok(peer) = stream.peer_addr() else { return };
+    let Some(address) = admit(shard, peer) else { return };
+    if let Some(connection) = open(shard, stream) {
+        let shard = Rc::clone(shard);
+        glommio::spawn_local(async move {
+            serve(&shard, &connection).await;
+            leave(&shard, address);
+        })
+        .detach();
+    } else {
+        shard.handshakes.set(shard.handshakes.get() - 1);
+        shard.connections_of_all.fetch_sub(1, Ordering::AcqRel);
+        leave(shard, address);
+    }
+}
+
+/// Counts a connection in, or refuses it: it is closed when the stream is dropped.
+fn admit(shard: &Shard, peer: SocketAddr) -> Option<AddressKey> {
+    let limits = &shard.config.limits;
+    if shard.connections_of_all.load(Ordering::Acquire) >= limits.connections {
+        shard.counters.refused_connections.add(1);
+        return None;
+    }
+    if shard.handshakes.get() >= limits.handshakes.div_ceil(shard.map.shards()) {
+        shard.counters.refused_handshakes.add(1);
+        return None;
+    }
+    let address = AddressKey::from(peer.ip());
+    let mut by_address = shard.by_address.borrow_mut();
+    let count = by_address.entry(address).or_insert(0);
+    // A shard sees only its own part of an address's connections.
+    if *count as usize >= limits.connections_per_address.div_ceil(shard.map.shards()) {
+        shard.counters.refused_address.add(1);
+        return None;
+    }
+    *count += 1;
+    shard.handshakes.set(shard.handshakes.get() + 1);
+    shard.connections_of_all.fetch_add(1, Ordering::AcqRel);
+    Some(address)
+}
+
+fn leave(shard: &Shard, address: AddressKey) {
+    let mut by_address = shard.by_address.borrow_mut();
+    if let Some(count) = by_address.get_mut(&address) {
+        *count -= 1;
+        if *count == 0 {
+            by_address.remove(&address);
+        }
+    }
+}
+
+fn open(shard: &Shard, stream: TcpStream) -> Option<Rc<Connection>> {
+    let options = stream.set_nodelay(true).map_err(io::Error::from).and_then(|()| {
+        let idle = Duration::from_secs(KEEPALIVE_IDLE_SECS);
+        sys::set_keepalive(&stream, idle, Duration::from_secs(KEEPALIVE_INTERVAL_SECS), KEEPALIVE_PROBES)
+    });
+    if options.is_err() {
+        // The peer is gone already.
+        shard.counters.closed_by_peer.add(1);
+        return None;
+    }
+    let tls = TlsChannel::server(shard.config.tls.clone()).ok()?;
+    let at = Instant::now() + Duration::from_secs(shard.config.limits.handshake_secs);
+    let deadline = Deadline { at, reason: Close::HandshakeTimeout };
+    let mut connections = shard.connections.borrow_mut();
+    let entry = connections.vacant_entry();
+    let conn = shard.reference(entry.key())?;
+    let connection = Connection::new(conn, stream, tls, deadline);
+    entry.insert(Rc::clone(&connection));
+    shard.counters.connections.set(connections.len());
+    Some(connection)
+}
+
+/// The life of a connection.
+async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
+    shard.counters.handshakes.set(shard.handshakes.get());
+    let agreed = handshake::run(shard, connection).await;
+    shard.handshakes.set(shard.handshakes.get() - 1);
+    shard.counters.handshakes.set(shard.handshakes.get());
+    let reason = match agreed {
+        Ok(receiver) => {
+            shard.counters.handshakes_done.add(1);
+            connection.read_deadline.set(None);
+            let writer = glommio::spawn_local({
+                let (shard, connection) = (Rc::clone(shard), Rc::clone(connection));
+                async move {
+                    let reason = writer::run(&shard, &connection).await;
+                    connection.close(reason);
+                }
+            });
+            let reason = reader::run(shard, connection, receiver).await;
+            if reason != Close::Stop {
+                connection.close(reason);
+            }
+            writer.await;
+            reason
+        }
+        Err(reason) => reason,
+    };
+    connection.close(reason);
+    count(shard, connection.closed().unwrap_or(reason));
+    shard.remove(connection);
+}
+
+fn count(shard: &Shard, reason: Close) {
+    let counters = &shard.counters;
+    match reason {
+        Close::ByPeer => &counters.closed_by_peer,
+        Close::HandshakeTls => &counters.handshakes_failed_tls,
+        Close::HandshakeIdentity => &counters.handshakes_failed_identity,
+        Close::HandshakeVersion => &counters.handshakes_failed_version,
+        Close::HandshakeParse => &counters.handshakes_failed_parse,
+        Close::HandshakeTimeout => &counters.closed_handshake_timeout,
+        Close::BlockTimeout => &counters.closed_block_timeout,
+        Close::WriteTimeout => &counters.closed_write_timeout,
+        Close::Inactive => &counters.closed_inactive,
+        Close::BadRecord => &counters.closed_bad_record,
+        Close::BadBlock => &counters.closed_bad_block,
+        Close::SocketError => &counters.closed_socket_error,
+        Close::Stop => &counters.closed_on_stop,
+    }
+    .add(1);
+}

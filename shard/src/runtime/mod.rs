@@ -1,0 +1,59 @@
+//! The router at run time: shards on glommio executors. The only module that knows the runtime.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `start` | checks the machine's limits, binds, starts one executor a shard |
+//! | `accept`, `handshake` | new connections, within the caps |
+//! | `reader`, `writer` | blocks from and to sockets |
+//! | `shard` | what the tasks of a shard share, and how work moves between shards |
+//! | `worker` | the mesh and the queue service |
+//! | `sweep` | time limits and expiry |
+//! | `sys` | calls that need unsafe |
+
+mod accept;
+mod address;
+mod connection;
+mod handshake;
+mod reader;
+mod shard;
+mod start;
+mod stop;
+mod sweep;
+mod sys;
+mod worker;
+mod writer;
+
+pub use start::{Config, FatalError, InactiveClients, Router, StartError};
+pub use stop::StopMode;
+
+use std::sync::Arc;
+
+use ringpost_protocol::certificate::RouterCredentials;
+use ringpost_protocol::version::VersionRange;
+
+use crate::limits::Limits;
+use stop::StopState;
+
+/// What all shards know of the router.
+pub(crate) struct RouterConfig {
+    pub tls: Arc<rustls::ServerConfig>,
+    pub credentials: RouterCredentials,
+    pub versions: VersionRange,
+    pub limits: Limits,
+    pub inactive: Option<InactiveClients>,
+    pub expiry_interval_secs: u64,
+    pub shards: usize,
+}
+
+impl RouterConfig {
+    /// Blocks of messages that a home shard may have under way to one connection.
+    pub fn delivery_credit(&self) -> usize {
+        (self.limits.outbox_blocks / self.shards).max(1)
+    }
+}
+
+impl std::fmt::Debug for RouterConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouterConfig").field("versions", &self.versions).field("limits", &self.limits).finish()
+    }
+}

@@ -1,0 +1,390 @@
+//! Starting and stopping a router.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use ringpost_protocol::certificate::RouterCredentials;
+use ringpost_protocol::version::VersionRange;
+use ringpost_store::{IdHasher, PARTITIONS, PartitionMap};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::shard::{Posted, Shard};
+use super::stop::{StopMode, StopState};
+use super::{RouterConfig, accept, sweep, sys, worker};
+use crate::arena::{Arena, BUFFER_BYTES};
+use crate::counters::Counters;
+use crate::limits::{FREE_BLOCKS_KEPT, Limits, MESH_LANE_SLOTS};
+use crate::mesh::{Endpoint, mesh};
+use crate::service::{Service, ServiceConfig};
+
+/// Registered with each of a shard's three rings. The router's sockets do not use registered memory; glommio wants some.
+const IO_MEMORY_BYTES: usize = 64 << 10;
+const RINGS_PER_SHARD: u64 = 3;
+/// What glommio asks for, whatever it needs.
+const LOCKED_MEMORY_MIN_BYTES: u64 = 512 << 10;
+/// Entries of a shard's rings: polls of this many sockets are submitted at once.
+const RING_ENTRIES: usize = 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// A task that has run this long is asked to yield.
+const PREEMPT_AFTER: Duration = Duration::from_micros(500);
+
+/// Everything a router needs to start.
+#[derive(Debug)]
+pub struct Config {
+    pub listen: Vec<SocketAddr>,
+    /// 1 to 256. With no more shards than processors each shard gets a processor of its own.
+    pub shards: usize,
+    pub credentials: RouterCredentials,
+    pub versions: VersionRange,
+    /// The key of the hash that maps IDs to partitions: secret, and the same at every start.
+    pub id_hash_key: [u8; 16],
+    pub allow_new_queues: bool,
+    /// Asked for by NEW.
+    pub create_password: Option<String>,
+    /// None: messages do not expire.
+    pub message_ttl_secs: Option<u64>,
+    /// Between two rounds of the search for expired messages.
+    pub expiry_interval_secs: u64,
+    pub queue_quota: usize,
+    pub inactive: Option<InactiveClients>,
+    pub limits: Limits,
+}
+
+/// When connections without subscriptions and without traffic are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InactiveClients {
+    pub ttl_secs: u64,
+    pub check_interval_secs: u64,
+}
+
+/// Why a router does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the number of shards must be from 1 to {PARTITIONS}, not {0}")]
+    Shards(usize),
+    #[error("no address to listen on")]
+    NoAddress,
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(
+        "{shards} shards need {needed_bytes} bytes of locked memory, the limit is {limit_bytes}: raise it \
+         (LimitMEMLOCK in systemd, ulimit -l in a shell) or start fewer shards"
+    )]
+    LockedMemory { shards: usize, needed_bytes: u64, limit_bytes: u64 },
+    #[error(
+        "the kernel does not let this process use io_uring: {0}. It needs Linux 5.8 or later, \
+         kernel.io_uring_disabled=0, and in a container a seccomp profile that allows io_uring"
+    )]
+    IoUring(String),
+    #[error("the random number generator of the system fails: {0}")]
+    Random(String),
+    #[error("the certificate cannot be used for TLS: {0}")]
+    Tls(String),
+}
+
+/// Why a running router ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum FatalError {
+    #[error("shard {shard} ended: {reason}")]
+    Shard { shard: usize, reason: String },
+}
+
+/// A running router.
+pub struct Router {
+    addresses: Vec<SocketAddr>,
+    stop: Arc<StopState>,
+    counters: Vec<Arc<Counters>>,
+    threads: Vec<(usize, JoinHandle<Result<(), String>>)>,
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// What a shard's thread takes with it.
+struct Seed {
+    id: usize,
+    config: Arc<RouterConfig>,
+    service: ServiceConfig,
+    hasher: IdHasher,
+    map: PartitionMap,
+    endpoint: Endpoint<Posted>,
+    listeners: Vec<std::net::TcpListener>,
+    random: ChaCha20Rng,
+    stop: Arc<StopState>,
+    counters: Arc<Counters>,
+}
+
+impl Router {
+    /// Binds, starts the shards and returns when all of them run.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let shards = config.shards;
+        let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
+        check_locked_memory(shards)?;
+        let (addresses, mut listeners) = listen(&config.listen, shards)?;
+        let tls = ringpost_protocol::tls::server_config(&config.credentials)
+            .map_err(|error| StartError::Tls(error.to_string()))?;
+        let limits = config.limits;
+        let router_config = Arc::new(RouterConfig {
+            tls,
+            credentials: config.credentials,
+            versions: config.versions,
+            limits,
+            inactive: config.inactive,
+            expiry_interval_secs: config.expiry_interval_secs,
+            shards,
+        });
+        let service = ServiceConfig {
+            allow_new_queues: config.allow_new_queues,
+            create_password: config.create_password.map(|password| password.into_bytes().into_boxed_slice()),
+            queue_quota: config.queue_quota,
+            message_ttl_secs: config.message_ttl_secs,
+            message_bytes_max: limits.message_bytes / shards,
+            subscriptions_per_connection: limits.subscriptions_per_connection,
+            delivery_credit: router_config.delivery_credit(),
+        };
+        let stop = Arc::new(StopState::new(shards));
+        let counters: Vec<Arc<Counters>> = (0..shards).map(|_| Arc::default()).collect();
+        let cpus = sys::allowed_cpus();
+        let mut router = Self { addresses, stop: Arc::clone(&stop), counters: counters.clone(), threads: Vec::new() };
+        let (started, starts) = std::sync::mpsc::channel();
+        for (endpoint, counters) in mesh(shards, MESH_LANE_SLOTS).into_iter().zip(counters) {
+            let id = endpoint.shard();
+            let mut seed_bytes = [0; 32];
+            getrandom::fill(&mut seed_bytes).map_err(|error| StartError::Random(error.to_string()))?;
+            let seed = Seed {
+                id,
+                config: Arc::clone(&router_config),
+                service: service.clone(),
+                hasher: IdHasher::new(&config.id_hash_key),
+                map,
+                endpoint,
+                listeners: listeners.pop().unwrap_or_default(),
+                random: ChaCha20Rng::from_seed(seed_bytes),
+                stop: Arc::clone(&stop),
+                counters,
+            };
+            let placement = match cpus.get(id) {
+                Some(&cpu) if shards <= cpus.len() => Placement::Fixed(cpu),
+                _ => Placement::Unbound,
+            };
+            router.threads.push((id, spawn(seed, placement, started.clone())?));
+        }
+        drop(started);
+        for _ in 0..shards {
+            match starts.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(router.abandon(StartError::IoUring(error))),
+                Err(_) => return Err(router.abandon(StartError::IoUring("an executor ended".into()))),
+            }
+        }
+        Ok(router)
+    }
+
+    fn abandon(self, error: StartError) -> StartError {
+        self.request_stop(StopMode::Immediate);
+        error
+    }
+
+    /// Where the router listens, with the ports that the system chose for port 0.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub fn request_stop(&self, mode: StopMode) {
+        self.stop.request(mode);
+    }
+
+    /// A handle with which another thread can ask for a stop.
+    pub fn stopper(&self) -> impl Fn(StopMode) + Send + Sync + 'static {
+        let stop = Arc::clone(&self.stop);
+        move |mode| stop.request(mode)
+    }
+
+    /// The counters of all shards, added up; of those that end in `_max` the largest.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for shard in &self.counters {
+            for (place, (name, value)) in shard.values().into_iter().enumerate() {
+                match sums.get_mut(place) {
+                    Some((_, sum)) if name.ends_with("_max") => *sum = value.max(*sum),
+                    Some((_, sum)) => *sum += value,
+                    None => sums.push((name, value)),
+                }
+            }
+        }
+        sums
+    }
+
+    /// Waits until all shards have stopped. If one ends by itself the others are stopped too: no half-dead router.
+    pub fn join(self) -> Result<(), FatalError> {
+        let mut result = Ok(());
+        for (shard, thread) in self.threads {
+            let reason = match thread.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(reason)) => reason,
+                Err(_) => "it panicked".into(),
+            };
+            self.stop.request(StopMode::Immediate);
+            result = result.and(Err(FatalError::Shard { shard, reason }));
+        }
+        result
+    }
+}
+
+fn check_locked_memory(shards: usize) -> Result<(), StartError> {
+    let Some(limit_bytes) = sys::locked_memory_limit_bytes() else { return Ok(()) };
+    let needed_bytes =
+        (shards as u64 * RINGS_PER_SHARD * IO_MEMORY_BYTES as u64).max(LOCKED_MEMORY_MIN_BYTES);
+    if limit_bytes < needed_bytes {
+        return Err(StartError::LockedMemory { shards, needed_bytes, limit_bytes });
+    }
+    Ok(())
+}
+
+/// One listener an address for every shard; the kernel spreads connections over them.
+#[allow(clippy::type_complexity)]
+fn listen(
+    addresses: &[SocketAddr],
+    shards: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<std::net::TcpListener>>), StartError> {
+    if addresses.is_empty() {
+        return Err(StartError::NoAddress);
+    }
+    let mut bound = Vec::new();
+    let mut of_shards: Vec<Vec<std::net::TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    for &wanted in addresses {
+        let fail = |source| StartError::Listen { address: wanted, source };
+        // Other routers would be let in beside ours by SO_REUSEPORT: a socket without it finds them.
+        let probe = socket(wanted, false).map_err(fail)?;
+        let address = probe.local_addr().map_err(fail)?.as_socket().unwrap_or(wanted);
+        drop(probe);
+        for listeners in &mut of_shards {
+            let socket = socket(address, true).map_err(fail)?;
+            socket.listen(BACKLOG).map_err(fail)?;
+            listeners.push(socket.into());
+        }
+        bound.push(address);
+    }
+    Ok((bound, of_shards))
+}
+
+fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+type Started = std::sync::mpsc::Sender<Result<(), String>>;
+
+fn spawn(
+    seed: Seed,
+    placement: Placement,
+    started: Started,
+) -> Result<JoinHandle<Result<(), String>>, StartError> {
+    let stop = Arc::clone(&seed.stop);
+    std::thread::Builder::new()
+        .name(format!("shard-{}", seed.id))
+        .spawn(move || {
+            let executor = LocalExecutorBuilder::new(placement)
+                .name(&format!("shard-{}", seed.id))
+                .io_memory(IO_MEMORY_BYTES)
+                .ring_depth(RING_ENTRIES)
+                .preempt_timer(PREEMPT_AFTER)
+                .make();
+            let executor = match executor {
+                Ok(executor) => executor,
+                Err(error) => {
+                    let error = error.to_string();
+                    // The receiver waits for every shard.
+                    let _ = started.send(Err(error.clone()));
+                    return Err(error);
+                }
+            };
+            // If a shard ends without having been asked to, the others must not go on without its queues.
+            let _ends = EndsAll(stop);
+            executor.run(run(seed, started));
+            Ok(())
+        })
+        .map_err(|error| StartError::IoUring(error.to_string()))
+}
+
+struct EndsAll(Arc<StopState>);
+
+impl Drop for EndsAll {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.request(StopMode::Immediate);
+        }
+    }
+}
+
+/// A shard's life.
+async fn run(seed: Seed, started: Started) {
+    let limits = &seed.config.limits;
+    let lent_max = (limits.session_bytes / seed.config.shards / BUFFER_BYTES).max(4);
+    let arena = Arena::new(lent_max, FREE_BLOCKS_KEPT);
+    let mut random = seed.random;
+    let service = Service::new(
+        seed.service,
+        seed.hasher,
+        seed.map.partitions(seed.id),
+        std::rc::Rc::clone(&arena),
+        ChaCha20Rng::from_rng(&mut random),
+        Arc::clone(&seed.counters),
+    );
+    let connections = Arc::clone(&seed.stop.connections);
+    let shard = Shard::new(
+        seed.id,
+        seed.config,
+        seed.stop,
+        seed.counters,
+        seed.map,
+        seed.endpoint,
+        arena,
+        service,
+        random,
+        connections,
+    );
+    // Letters of other shards must not wait for a busy shard's own work: see the time a wake takes in docs/architecture.md.
+    let mesh_queue = glommio::executor().create_task_queue(
+        Shares::Static(1000),
+        Latency::Matters(Duration::from_micros(200)),
+        "mesh",
+    );
+    let letters = glommio::spawn_local_into(worker::receive_letters(std::rc::Rc::clone(&shard)), mesh_queue);
+    let overflow = glommio::spawn_local_into(worker::send_overflow(std::rc::Rc::clone(&shard)), mesh_queue);
+    let work = glommio::spawn_local(worker::work(std::rc::Rc::clone(&shard)));
+    let acceptors: Vec<_> = seed
+        .listeners
+        .into_iter()
+        .map(|listener| glommio::spawn_local(accept::run(std::rc::Rc::clone(&shard), listener)))
+        .collect();
+    // The receiver waits for every shard.
+    let _ = started.send(Ok(()));
+    let acceptors = std::cell::RefCell::new(acceptors);
+    sweep::run(std::rc::Rc::clone(&shard), || drop(acceptors.take())).await;
+    if let (Ok(letters), Ok(overflow)) = (letters, overflow) {
+        letters.cancel().await;
+        overflow.cancel().await;
+    }
+    work.cancel().await;
+}

@@ -1,0 +1,155 @@
+//! Time limits, expiry and what must be tried again: one task a shard instead of a timer for each.
+
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::{or, poll_fn};
+use glommio::timer::sleep;
+
+use super::StopMode;
+use super::connection::Close;
+use super::shard::Shard;
+
+/// How often connections are looked at. Time limits are kept to about this.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// How often waiting readers and deliveries are tried again when blocks of the arena ran out.
+const RETRY_EVERY: Duration = Duration::from_millis(10);
+/// Connections looked at before other tasks get their turn.
+const SWEEP_STEP: usize = 512;
+
+/// Runs until the shard has stopped. `stop_accepting` is called when that begins.
+pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
+    let mut next_sweep = Instant::now() + SWEEP_EVERY;
+    let mut next_inactive = Instant::now();
+    let mut next_expiry = Instant::now();
+    let mut stop_deadline = None;
+    loop {
+        let sweep_in = next_sweep.saturating_duration_since(Instant::now());
+        let wait = if shard.has_waiting() || shard.stop.mode() != StopMode::Run {
+            RETRY_EVERY.min(sweep_in)
+        } else {
+            sweep_in
+        };
+        or(async { drop(sleep(wait).await) }, kicked(&shard)).await;
+        shard.wake_waiting_readers();
+        retry_deliveries(&shard);
+        let now = Instant::now();
+        publish(&shard);
+        match shard.stop.mode() {
+            StopMode::Run => {}
+            StopMode::Graceful => {
+                let limit = Duration::from_secs(shard.config.limits.stop_secs);
+                let deadline = *stop_deadline.get_or_insert_with(|| {
+                    stop_accepting();
+                    drain_connections(&shard);
+                    now + limit
+                });
+                if shard.stop.all_connections_ended() {
+                    return;
+                }
+                if now >= deadline {
+                    close_connections(&shard);
+                }
+                // The connections end by themselves once they are closed.
+                if now >= deadline + Duration::from_secs(1) {
+                    return;
+                }
+            }
+            StopMode::Immediate => return,
+        }
+        if now < next_sweep {
+            continue;
+        }
+        next_sweep = now + SWEEP_EVERY;
+        let inactive = shard.config.inactive.as_ref().filter(|_| now >= next_inactive);
+        if let Some(inactive) = inactive {
+            next_inactive = now + Duration::from_secs(inactive.check_interval_secs);
+        }
+        sweep_connections(&shard, now, inactive.map(|i| Duration::from_secs(i.ttl_secs))).await;
+        if now >= next_expiry {
+            let complete = shard.service.borrow_mut().expire_step(Shard::now_secs());
+            if complete {
+                next_expiry = now + Duration::from_secs(shard.config.expiry_interval_secs);
+            }
+        }
+    }
+}
+
+/// Ready when a stop was requested, or something began to wait for blocks.
+async fn kicked(shard: &Shard) {
+    let mut registered = false;
+    poll_fn(|cx| {
+        if let Some(waker) = shard.stop.waker(shard.id) {
+            waker.register(cx.waker());
+        }
+        if std::mem::replace(&mut registered, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duration>) {
+    let mut place = 0;
+    loop {
+        let step: Vec<_> = {
+            let connections = shard.connections.borrow();
+            let end = connections.capacity();
+            let step = (place..end.min(place + SWEEP_STEP)).filter_map(|ix| connections.get(ix).cloned()).collect();
+            place += SWEEP_STEP;
+            step
+        };
+        for connection in step {
+            let expired = [connection.read_deadline.get(), connection.write_deadline.get()]
+                .into_iter()
+                .flatten()
+                .find(|deadline| deadline.at <= now);
+            if let Some(deadline) = expired {
+                connection.close(deadline.reason);
+            } else if let Some(ttl) = inactive
+                && now.saturating_duration_since(connection.last_active.get()) > ttl
+                && connection.session.get().is_none_or(|session| !session.has_subscriptions())
+            {
+                connection.close(Close::Inactive);
+            }
+        }
+        if place >= shard.connections.borrow().capacity() {
+            return;
+        }
+        glommio::yield_if_needed().await;
+    }
+}
+
+/// Deliveries that waited for blocks of the arena.
+fn retry_deliveries(shard: &Shard) {
+    let mut service = shard.service.borrow_mut();
+    service.retry_starved();
+    for output in service.take_outputs() {
+        shard.route(output);
+    }
+}
+
+fn publish(shard: &Shard) {
+    shard.counters.arena_lent.set(shard.arena.lent());
+    shard.counters.mesh_depth.set(shard.endpoint.borrow().depth());
+    let refused = shard.arena.refused();
+    shard.counters.arena_refused.set(usize::try_from(refused).unwrap_or(usize::MAX));
+}
+
+/// Stops reading; what is under way is answered and written.
+fn drain_connections(shard: &Shard) {
+    for connection in all(shard) {
+        connection.draining.set(true);
+        connection.wake_reader();
+        connection.wake_writer();
+    }
+}
+
+fn close_connections(shard: &Shard) {
+    for connection in all(shard) {
+        connection.close(Close::Stop);
+    }
+}
+
+fn all(shard: &Shard) -> Vec<Rc<super::connection::Connection>> {
+    shard.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
+}
