@@ -50,3 +50,46 @@ fn end_if_it_hangs(limit: Duration) {
         tracing::warn!("cannot watch over the stop: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+
+    const CHILD_VARIABLE: &str = "RINGPOST_TEST_SIGNALS";
+
+    /// Does nothing unless it is the child that the next test starts: a process that never stops by itself.
+    #[test]
+    fn child() {
+        if std::env::var_os(CHILD_VARIABLE).is_some() {
+            act_on(listen().unwrap(), 3_600, || println!("stop requested")).unwrap();
+            println!("ready");
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    }
+
+    #[test]
+    fn the_first_signal_asks_for_a_stop_and_the_second_ends_the_process() {
+        for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "signals::tests::child", "--nocapture"])
+                .env(CHILD_VARIABLE, "1")
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let pid = Pid::from_child(&child);
+            for expected in ["ready", "stop requested"] {
+                assert!(lines.any(|line| line.unwrap().ends_with(expected)), "{expected}");
+                kill_process(pid, signal).unwrap();
+            }
+            assert_eq!(child.wait().unwrap().code(), Some(code));
+        }
+    }
+}

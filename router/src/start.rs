@@ -29,7 +29,7 @@ pub struct StartOptions {
 /// Runs a router until it is stopped. What the operator should know goes to `out`, logs go to standard error.
 pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Result<(), Fatal> {
     let ini = read_ini(paths)?;
-    let settings = Settings::read(&ini).map_err(config_error)?;
+    let mut settings = Settings::read(&ini).map_err(config_error)?;
     logging::start(options.log_level.unwrap_or(settings.log_level))?;
     for notice in notices(&ini) {
         tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
@@ -38,7 +38,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
     let shards = shard_count(options.shards.unwrap_or(settings.shards));
     tell(out, &about(&settings, &credentials, shards));
     let id_hash_key = identity::id_hash_key(paths)?;
-    descriptors::raise_limit(settings.limits.connections);
+    settings.limits.connections = descriptors::raise_limit(settings.limits.connections);
     serve(
         Config {
             listen: listen_addresses(&settings),
@@ -69,8 +69,9 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let serving = router.local_addrs().iter().map(|address| format!("Serving SMP protocol on {address}"));
     tell(out, &serving.collect::<Vec<_>>());
     router.join().map_err(|error: FatalError| {
-        Fatal::new(Reason::RouterFailed, error.to_string())
-            .remedy("This is a defect: please report it with the lines above. A restart brings the router back.")
+        Fatal::new(Reason::RouterFailed, error.to_string()).remedy(
+            "This is a defect: please report it with the lines above. A restart brings the router back.",
+        )
     })?;
     tell(out, &["Stopped".to_owned()]);
     Ok(())
@@ -83,10 +84,11 @@ fn read_ini(paths: &Paths) -> Result<Ini, Fatal> {
     let limit = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
     let read = File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     read.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            Fatal::new(Reason::Config, format!("the server is not initialized ({} does not exist)", path.display()))
-                .remedy("Run `smp-server init`.")
-        }
+        io::ErrorKind::NotFound => Fatal::new(
+            Reason::Config,
+            format!("the server is not initialized ({} does not exist)", path.display()),
+        )
+        .remedy("Run `smp-server init`."),
         _ => Fatal::new(Reason::Config, format!("cannot read {}: {error}", path.display())),
     })?;
     Ini::parse(&path, &bytes).map_err(config_error)
@@ -175,9 +177,10 @@ fn listen_error(address: SocketAddr, source: &io::Error) -> Fatal {
             Reason::PortRefused,
             "Ports below 1024 need the capability CAP_NET_BIND_SERVICE; or change [TRANSPORT] port in the ini.",
         ),
-        io::ErrorKind::AddrNotAvailable => {
-            (Reason::PortRefused, "It is not an address of this machine: change [RINGPOST] listen in the ini.")
-        }
+        io::ErrorKind::AddrNotAvailable => (
+            Reason::PortRefused,
+            "It is not an address of this machine: change [RINGPOST] listen in the ini.",
+        ),
         _ => (Reason::PortRefused, "See [TRANSPORT] port and [RINGPOST] listen in the ini."),
     };
     Fatal::new(reason, format!("cannot listen on {address}: {source}")).remedy(remedy)

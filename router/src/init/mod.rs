@@ -4,7 +4,9 @@ mod template;
 
 use std::io::Write;
 
-use ringpost_protocol::certificate::{CertificateAuthority, GenerateError, IssuedCertificate, fingerprint_text};
+use ringpost_protocol::certificate::{
+    CertificateAuthority, GenerateError, IssuedCertificate, fingerprint_text,
+};
 
 use crate::address::address;
 use crate::clock::now_secs;
@@ -119,8 +121,8 @@ fn make_identity(certificate_name: &str) -> Result<Identity, Fatal> {
         let reason = if error == GenerateError::Name { Reason::Usage } else { Reason::Certificate };
         Fatal::new(reason, format!("cannot make the certificates: {error}"))
     };
-    let authority = CertificateAuthority::generate(&random()?, now_secs).map_err(certificate_error)?;
-    let server = authority.issue(certificate_name, &random()?, now_secs).map_err(certificate_error)?;
+    let authority = CertificateAuthority::generate(&*random()?, now_secs).map_err(certificate_error)?;
+    let server = authority.issue(certificate_name, &*random()?, now_secs).map_err(certificate_error)?;
     let fingerprint = fingerprint_text(&authority.fingerprint());
     Ok(Identity { authority, server, fingerprint })
 }
@@ -191,7 +193,9 @@ impl Report<'_> {
             format!("Server initialized. Configuration: {}", ini.display()),
             "Run `smp-server start` to start it.".to_owned(),
         ];
-        lines.extend(notices(self.ini).iter().map(|notice| format!("Note: line {}: {}", notice.line, notice.text)));
+        lines.extend(
+            notices(self.ini).iter().map(|notice| format!("Note: line {}: {}", notice.line, notice.text)),
+        );
         lines.extend([
             "----------".to_owned(),
             "Keep the CA key somewhere else and delete it here: the server runs without it.".to_owned(),
