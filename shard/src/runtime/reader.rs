@@ -122,6 +122,20 @@ impl Receiver {
         Some(ReceivedBlock { buffer: block, at: ASSEMBLED_AT })
     }
 
+    /// Shows what was received and not opened to `take`, which says how much of it is done with. For the TLS handshake.
+    pub fn with_received<T>(&mut self, take: impl FnOnce(&mut [u8]) -> (usize, T)) -> T {
+        let (consumed, result) = match &mut self.buffer {
+            Some(buffer) => take(buffer.get_mut(self.at..self.filled).unwrap_or_default()),
+            None => take(&mut []),
+        };
+        self.at += consumed;
+        if self.at >= self.filled {
+            (self.at, self.filled) = (0, 0);
+            self.buffer = None;
+        }
+        result
+    }
+
     /// Reads more bytes, as many as the next record needs. Waits while the connection or the shard has enough to do.
     /// While nothing has arrived no buffer is held.
     pub async fn read(&mut self, shard: &Shard, connection: &Connection) -> Result<(), Close> {

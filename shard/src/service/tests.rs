@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use rand_core::SeedableRng;
 use ringpost_protocol::command::{Command, MsgFlags, NewQueue, QueueRequest, SubscribeMode};
-use ringpost_protocol::crypto::authorization::{AuthPrivateKey, AuthorizeContext};
+use ringpost_protocol::crypto::authorization::AuthPrivateKey;
 use ringpost_protocol::crypto::boxes::BoxKey;
 use ringpost_protocol::crypto::delivery::{DeliveredKind, decrypt_message};
 use ringpost_protocol::crypto::dh::DhPrivateKey;
@@ -89,8 +89,7 @@ impl World {
             Authorized::command(format, session.session_id.as_ref(), &corr_id, entity_id, command, &mut buffer);
         let made = key.map(|key| {
             let router_key = session.router_key.public();
-            let context = AuthorizeContext { router_key: Some(&router_key), corr_id: &corr_id };
-            key.authorize(&[authorized.for_authorization()], context).unwrap()
+            key.authorize(&[authorized.for_authorization()], Some(&router_key), &corr_id).unwrap()
         });
         let authorization = match &made {
             Some(made) => Authorization::from_bytes(made.as_bytes()).unwrap(),
