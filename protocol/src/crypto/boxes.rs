@@ -32,7 +32,7 @@ pub fn reversed(mut nonce: Nonce) -> Nonce {
 }
 
 /// The key of boxes, derived from a shared secret once and then used for as many boxes as there are nonces.
-/// Deriving costs about as much as sealing 100 bytes.
+/// Deriving takes about 0.1 us.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct BoxKey([u8; 32]);
 
