@@ -104,9 +104,13 @@ impl Receiver {
     }
 
     /// Adds plaintext to the block that is being assembled. Gives the block when it is complete.
-    fn assemble(&mut self, shard: &Shard, from: Block, range: std::ops::Range<usize>) -> Option<ReceivedBlock> {
-        let (mut block, have) =
-            self.assembly.take().unwrap_or_else(|| (shard.arena.lend_above_cap(), 0));
+    fn assemble(
+        &mut self,
+        shard: &Shard,
+        from: Block,
+        range: std::ops::Range<usize>,
+    ) -> Option<ReceivedBlock> {
+        let (mut block, have) = self.assembly.take().unwrap_or_else(|| (shard.arena.lend_above_cap(), 0));
         let part = range.len().min(BLOCK_BYTES - have);
         let to = ASSEMBLED_AT + have;
         block[to..to + part].copy_from_slice(&from[range.start..range.start + part]);
@@ -142,7 +146,12 @@ impl Receiver {
         poll_fn(|cx| self.poll_read(shard, connection, cx)).await
     }
 
-    fn poll_read(&mut self, shard: &Shard, connection: &Connection, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+    fn poll_read(
+        &mut self,
+        shard: &Shard,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Close>> {
         if let Some(reason) = connection.closed() {
             return Poll::Ready(Err(reason));
         }
@@ -252,7 +261,8 @@ fn receive_block(
         match parsed {
             Ok(transmission) => {
                 let start = transmission.bytes.as_ptr().addr() - base;
-                let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(transmission.bytes.len())) else {
+                let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(transmission.bytes.len()))
+                else {
                     return Err(Close::BadBlock);
                 };
                 homes.push((shard.home(transmission.entity_id), (start, len)));
@@ -271,7 +281,12 @@ fn receive_block(
     if homes.iter().all(|(home, _)| *home == first_home) {
         let transmissions = homes.into_iter().map(|(_, place)| place).collect();
         let data = BatchData::Block(buffer.detach());
-        send(shard, connection, first_home, Batch { session: Arc::clone(session), data, transmissions, next: 0 });
+        send(
+            shard,
+            connection,
+            first_home,
+            Batch { session: Arc::clone(session), data, transmissions, next: 0 },
+        );
         return Ok(());
     }
     while let Some(&(home, _)) = homes.first() {
