@@ -9,33 +9,14 @@ use crate::version::VersionRange;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response<'a> {
     Ids(Box<QueueIds<'a>>),
-    Lnk {
-        sender_id: &'a [u8],
-        data: LinkData<'a>,
-    },
-    Sok {
-        service_id: Option<&'a [u8]>,
-    },
+    Lnk { sender_id: &'a [u8], data: LinkData<'a> },
+    Sok { service_id: Option<&'a [u8]> },
     Soks(ServiceSubs),
-    Msg {
-        msg_id: &'a [u8],
-        body: &'a [u8],
-    },
+    Msg { msg_id: &'a [u8], body: &'a [u8] },
     Alls,
-    Nid {
-        notifier_id: &'a [u8],
-        router_dh_key: DhPublicKey,
-    },
-    Nmsg {
-        nonce: &'a [u8; 24],
-        meta: &'a [u8],
-    },
-    Pkey {
-        session_id: &'a [u8],
-        versions: VersionRange,
-        certificates: Vec<&'a [u8]>,
-        signed_key: &'a [u8],
-    },
+    Nid { notifier_id: &'a [u8], router_dh_key: DhPublicKey },
+    Nmsg { nonce: &'a [u8; 24], meta: &'a [u8] },
+    Pkey { session_id: &'a [u8], versions: VersionRange, certificates: Vec<&'a [u8]>, signed_key: &'a [u8] },
     Rres(&'a [u8]),
     Pres(&'a [u8]),
     End,
