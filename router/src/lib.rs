@@ -1,1 +1,29 @@
-//! placeholder
+//! The `SimpleX` routers: command line, configuration, identity files, start and stop.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`cli`] | commands and options of `smp-server` |
+//! | [`init`] | makes a new router: identity, certificates, ini |
+//! | [`start`] | from the files to a running router, and to its end |
+//! | [`ini`] | reads ini files and remembers the lines |
+//! | [`settings`] | what an ini asks for, as types; which keys there are |
+//! | [`identity`] | certificates and secrets as files |
+//! | [`exit`] | why a process ends: codes and messages |
+
+pub mod cli;
+pub mod exit;
+pub mod identity;
+pub mod ini;
+pub mod init;
+pub mod paths;
+pub mod settings;
+pub mod start;
+
+mod address;
+mod clock;
+mod descriptors;
+mod files;
+mod logging;
+mod random;
+mod signals;
+mod version;

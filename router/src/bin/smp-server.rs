@@ -1,1 +1,11 @@
-fn main() {}
+//! The messaging router.
+
+use std::io::{stderr, stdout};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    ringpost_router::cli::main(std::env::args_os(), &mut stdout(), &mut stderr())
+}

@@ -1,0 +1,93 @@
+//! The command line of `smp-server`. Names are those of the reference implementation; what this version does not do yet
+//! is refused by name.
+
+mod init;
+mod start;
+mod unsupported;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::exit::{Fatal, Reason};
+use crate::paths::{CONFIG_DIR_DEFAULT, CONFIG_DIR_VARIABLE, DATA_DIR_DEFAULT, DATA_DIR_VARIABLE, Paths};
+use crate::version;
+
+/// Help is wrapped here, whatever the terminal: manuals and tests show the same text.
+const HELP_COLUMNS: usize = 80;
+
+#[derive(Debug, Parser)]
+#[command(name = "smp-server", disable_version_flag = true, disable_help_subcommand = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+struct CommandLine {
+    /// Show the version
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make keys, certificates and the configuration of a new server
+    Init(init::InitArguments),
+    /// Start the server
+    Start(start::StartArguments),
+}
+
+fn parser() -> clap::Command {
+    let environment = format!(
+        "Environment:\n  {CONFIG_DIR_VARIABLE}  configuration and keys (default {CONFIG_DIR_DEFAULT})\n  \
+         {DATA_DIR_VARIABLE}  state (default {DATA_DIR_DEFAULT})"
+    );
+    let command = CommandLine::command()
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(format!("{}: a SimpleX messaging router", version::line()))
+        .after_help(environment)
+        .term_width(HELP_COLUMNS);
+    unsupported::add(command)
+}
+
+/// Runs the command line of this process to its end.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let matches = match parser().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let text = error.render();
+            // Help and version are answers, the rest are complaints. Nobody is left to tell if the output is closed.
+            let _ = if error.use_stderr() { write!(err, "{text}") } else { write!(out, "{text}") };
+            return if error.use_stderr() { ExitCode::from(Reason::Usage.code()) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(&matches, out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            let _ = writeln!(err, "{fatal}");
+            ExitCode::from(fatal.reason.code())
+        }
+    }
+}
+
+fn run(matches: &clap::ArgMatches, out: &mut dyn Write) -> Result<(), Fatal> {
+    unsupported::refuse(matches)?;
+    let line = CommandLine::from_arg_matches(matches)
+        .map_err(|error| Fatal::new(Reason::Usage, error.to_string().trim_start_matches("error: ").to_owned()))?;
+    let paths = Paths::from_environment();
+    match line.command {
+        Command::Init(arguments) => crate::init::init(&paths, &arguments.options()?, out),
+        Command::Start(arguments) => crate::start::start(&paths, &arguments.options(), out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parser_is_consistent() {
+        parser().debug_assert();
+    }
+}

@@ -1,0 +1,50 @@
+//! Options of `smp-server start`.
+
+use clap::{Args, ValueEnum};
+
+use crate::settings::{LogLevel, Shards, parse_shards};
+use crate::start::StartOptions;
+
+#[derive(Debug, Args)]
+pub struct StartArguments {
+    /// Shards to run, or `auto` for one per CPU; overrides the ini
+    #[arg(long, value_name = "N", value_parser = shards)]
+    shards: Option<Shards>,
+
+    /// What to log; overrides the ini
+    #[arg(long, value_name = "LOG_LEVEL")]
+    log_level: Option<Level>,
+
+    /// Start in spite of warnings (the server always does)
+    #[arg(long)]
+    skip_warnings: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    #[value(alias = "note")]
+    Info,
+    Debug,
+    Trace,
+}
+
+fn shards(text: &str) -> Result<Shards, String> {
+    parse_shards(text).ok_or_else(|| "expected `auto` or a number from 1 to 256".to_owned())
+}
+
+impl StartArguments {
+    pub fn options(self) -> StartOptions {
+        StartOptions {
+            shards: self.shards,
+            log_level: self.log_level.map(|level| match level {
+                Level::Error => LogLevel::Error,
+                Level::Warn => LogLevel::Warn,
+                Level::Info => LogLevel::Info,
+                Level::Debug => LogLevel::Debug,
+                Level::Trace => LogLevel::Trace,
+            }),
+        }
+    }
+}

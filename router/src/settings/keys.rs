@@ -1,0 +1,173 @@
+//! Every key that an ini may have: those of the reference implementation and our own, and what this version does with
+//! each. The table in `docs/operations.md` is this list.
+
+/// What becomes of a key that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// Obeyed.
+    Works,
+    /// Known, but what it asks for is not built. A warning names it when it asks for more than its default.
+    NotYet,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub section: &'static str,
+    pub name: &'static str,
+    pub support: Support,
+    /// What holds where the key is not set. Empty: nothing does.
+    pub default: &'static str,
+    pub meaning: &'static str,
+}
+
+const fn works(
+    section: &'static str,
+    name: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key { section, name, support: Support::Works, default, meaning }
+}
+
+const fn not_yet(
+    section: &'static str,
+    name: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key { section, name, support: Support::NotYet, default, meaning }
+}
+
+pub const INFORMATION: &str = "INFORMATION";
+pub const STORE_LOG: &str = "STORE_LOG";
+pub const AUTH: &str = "AUTH";
+pub const TRANSPORT: &str = "TRANSPORT";
+pub const PROXY: &str = "PROXY";
+pub const INACTIVE_CLIENTS: &str = "INACTIVE_CLIENTS";
+pub const WEB: &str = "WEB";
+/// Our own section, which the reference ignores.
+pub const RINGPOST: &str = "RINGPOST";
+
+pub const KEYS: &[Key] = &[
+    works(INFORMATION, "source_code", "", "where the source of this router is published"),
+    not_yet(INFORMATION, "usage_conditions", "", "link to the conditions of use"),
+    not_yet(INFORMATION, "condition_amendments", "", "link to amendments of the conditions"),
+    not_yet(INFORMATION, "server_country", "", "two-letter country code of the machine"),
+    not_yet(INFORMATION, "operator", "", "who runs the router"),
+    not_yet(INFORMATION, "operator_country", "", "two-letter country code of the operator"),
+    not_yet(INFORMATION, "website", "", "the operator's website"),
+    not_yet(INFORMATION, "admin_simplex", "", "administrator: SimpleX address"),
+    not_yet(INFORMATION, "admin_email", "", "administrator: email address"),
+    not_yet(INFORMATION, "admin_pgp", "", "administrator: link to the PGP key"),
+    not_yet(INFORMATION, "admin_pgp_fingerprint", "", "administrator: fingerprint of the PGP key"),
+    not_yet(INFORMATION, "complaints_simplex", "", "complaints: SimpleX address"),
+    not_yet(INFORMATION, "complaints_email", "", "complaints: email address"),
+    not_yet(INFORMATION, "complaints_pgp", "", "complaints: link to the PGP key"),
+    not_yet(INFORMATION, "complaints_pgp_fingerprint", "", "complaints: fingerprint of the PGP key"),
+    not_yet(INFORMATION, "hosting", "", "the hosting provider"),
+    not_yet(INFORMATION, "hosting_country", "", "two-letter country code of the provider"),
+    not_yet(INFORMATION, "hosting_type", "virtual", "virtual, dedicated, colocation or owned"),
+    not_yet(STORE_LOG, "enable", "off", "keep queues over a restart"),
+    works(STORE_LOG, "store_queues", "memory", "memory; database is refused"),
+    not_yet(STORE_LOG, "db_connection", "", "PostgreSQL connection"),
+    not_yet(STORE_LOG, "db_schema", "", "PostgreSQL schema"),
+    not_yet(STORE_LOG, "db_pool_size", "", "PostgreSQL connections"),
+    not_yet(STORE_LOG, "db_store_log", "off", "write database changes to the store log"),
+    not_yet(STORE_LOG, "db_deleted_ttl", "", "days that deleted queues stay in the database"),
+    works(STORE_LOG, "store_messages", "memory", "memory; journal and database are refused"),
+    not_yet(STORE_LOG, "restore_messages", "off", "keep messages over a restart"),
+    works(STORE_LOG, "expire_messages_days", "21", "days after which undelivered messages are dropped"),
+    not_yet(STORE_LOG, "expire_messages_on_start", "on", "expire messages while starting"),
+    not_yet(STORE_LOG, "expire_messages_on_send", "off", "expire a queue's messages at each SEND"),
+    not_yet(STORE_LOG, "expire_ntfs_hours", "24", "hours that stored notifications are kept"),
+    not_yet(STORE_LOG, "log_stats", "off", "write daily statistics as CSV"),
+    not_yet(STORE_LOG, "prometheus_interval", "", "seconds between two metrics files"),
+    works(AUTH, "new_queues", "on", "off: no new queue can be made"),
+    works(AUTH, "create_password", "", "password that making a queue needs"),
+    not_yet(AUTH, "control_port_admin_password", "", "password of the control port for administrators"),
+    not_yet(AUTH, "control_port_user_password", "", "password of the control port for users"),
+    not_yet(
+        AUTH,
+        "daily_block_queue_quota",
+        "20",
+        "queues that may be blocked over the control port in a day",
+    ),
+    works(TRANSPORT, "host", "<hostnames>", "only shown in the address at start"),
+    works(TRANSPORT, "port", "", "ports to listen on, separated by commas; must be set"),
+    not_yet(TRANSPORT, "log_tls_errors", "off", "log failed TLS handshakes"),
+    not_yet(TRANSPORT, "websockets", "off", "port for WebSocket clients, or off"),
+    not_yet(TRANSPORT, "control_port", "", "port for administration on this machine"),
+    not_yet(PROXY, "host_mode", "public", "public or onion: which host of a destination to prefer"),
+    not_yet(PROXY, "required_host_mode", "off", "use no other host than the preferred"),
+    not_yet(PROXY, "own_server_domains", "", "domains counted apart in statistics"),
+    not_yet(PROXY, "socks_proxy", "", "SOCKS proxy towards other routers"),
+    not_yet(PROXY, "socks_mode", "onion", "onion or always: when to use the SOCKS proxy"),
+    not_yet(PROXY, "client_concurrency", "32", "proxied commands of one client at a time"),
+    works(INACTIVE_CLIENTS, "disconnect", "off", "disconnect clients that send nothing for ttl seconds"),
+    works(INACTIVE_CLIENTS, "ttl", "21600", "seconds without a word from the client"),
+    works(INACTIVE_CLIENTS, "check_interval", "3600", "seconds between two looks at all connections"),
+    not_yet(WEB, "static_path", "", "folder of the web page"),
+    not_yet(WEB, "http", "", "port of the web page"),
+    not_yet(WEB, "https", "", "port of the web page with TLS"),
+    not_yet(WEB, "cert", "", "certificate of the web page"),
+    not_yet(WEB, "key", "", "key of the web page"),
+    works(RINGPOST, "shards", "auto", "shards, a thread each: auto is one per CPU, or 1 to 256"),
+    works(RINGPOST, "listen", "all", "IP addresses to listen on, separated by commas, or all"),
+    works(RINGPOST, "log_level", "info", "error, warn, info, debug or trace"),
+    works(RINGPOST, "queue_quota", "128", "messages a queue holds; then its sender gets ERR QUOTA"),
+    works(RINGPOST, "connections", "100000", "connections; more are closed when accepted"),
+    works(RINGPOST, "connections_per_address", "20000", "connections from one IPv4 address or IPv6 /64"),
+    works(RINGPOST, "handshakes", "2000", "handshakes under way; more are closed when accepted"),
+    works(
+        RINGPOST,
+        "session_memory_mib",
+        "256",
+        "MiB for blocks being read and written; then connections wait",
+    ),
+    works(RINGPOST, "message_memory_mib", "1024", "MiB for undelivered messages; then SEND gets ERR STORE"),
+    works(
+        RINGPOST,
+        "subscriptions_per_connection",
+        "200000",
+        "subscriptions of a connection; then SUB gets ERR QUOTA",
+    ),
+    works(RINGPOST, "outbox_kib", "256", "KiB of responses a connection may leave unread; then it waits"),
+    works(RINGPOST, "outbox_blocks", "16", "message blocks a connection may leave unread; then they wait"),
+    works(RINGPOST, "handshake_timeout_secs", "30", "seconds from accepting to the end of the handshake"),
+    works(RINGPOST, "block_timeout_secs", "30", "seconds from the first byte of a block to its last"),
+    works(RINGPOST, "write_timeout_secs", "60", "seconds that a write may make no progress"),
+    works(RINGPOST, "stop_timeout_secs", "5", "seconds that work in flight gets when the router stops"),
+];
+
+pub fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+/// A known key that an unknown one was probably meant to be: the same word in other letters, or in another section.
+pub fn suggestion(section: &str, name: &str) -> Option<&'static Key> {
+    let alike = |a: &str, b: &str| a.replace('-', "_").eq_ignore_ascii_case(&b.replace('-', "_"));
+    let same_section = KEYS.iter().find(|key| alike(key.section, section) && alike(key.name, name));
+    same_section.or_else(|| KEYS.iter().find(|key| alike(key.name, name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_listed_twice() {
+        for (index, key) in KEYS.iter().enumerate() {
+            let again = KEYS.iter().skip(index + 1).find(|k| (k.section, k.name) == (key.section, key.name));
+            assert!(again.is_none(), "[{}] {}", key.section, key.name);
+        }
+    }
+
+    #[test]
+    fn slips_are_recognised() {
+        let name = |section, key| suggestion(section, key).map(|k| (k.section, k.name));
+        assert_eq!(name("TRANSPORT", "Port"), Some(("TRANSPORT", "port")));
+        assert_eq!(name("AUTH", "port"), Some(("TRANSPORT", "port")));
+        assert_eq!(name("ringpost", "queue-quota"), Some(("RINGPOST", "queue_quota")));
+        assert_eq!(name("AUTH", "colour"), None);
+    }
+}

@@ -1,0 +1,183 @@
+//! What an ini asks for, as types; and what it says that this version cannot do.
+
+pub mod keys;
+mod values;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ringpost_shard::InactiveClients;
+use ringpost_shard::limits::{Limits, QUEUE_QUOTA};
+
+use crate::ini::{Ini, IniError};
+use keys::{AUTH, INACTIVE_CLIENTS, INFORMATION, RINGPOST, STORE_LOG, Support, TRANSPORT};
+
+use values::Range;
+pub use values::{LogLevel, Shards, shards as parse_shards, valid_password};
+
+/// Shown in the address instead of a host that nobody set.
+pub const HOST_PLACEHOLDER: &str = "<hostnames>";
+
+/// Everything `start` needs from the ini.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Only shown in the address.
+    pub host: String,
+    /// Not empty, each once.
+    pub ports: Vec<u16>,
+    /// Empty: all addresses of the machine.
+    pub listen: Vec<IpAddr>,
+    pub allow_new_queues: bool,
+    pub create_password: Option<String>,
+    pub message_ttl_secs: u64,
+    pub inactive: Option<InactiveClients>,
+    pub source_code: Option<String>,
+    pub shards: Shards,
+    pub log_level: LogLevel,
+    /// Messages.
+    pub queue_quota: usize,
+    pub limits: Limits,
+}
+
+/// Something in an ini that is not an error, but not what it seems either.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// From 1.
+    pub line: usize,
+    pub text: String,
+}
+
+impl Settings {
+    /// Reads all settings. Stops at the first wrong value.
+    pub fn read(ini: &Ini) -> Result<Self, IniError> {
+        refuse_other_stores(ini)?;
+        let switch = |section, key| ini.value(section, key, values::SWITCH, values::switch);
+        let inactive = InactiveClients {
+            ttl_secs: number(ini, INACTIVE_CLIENTS, "ttl", values::SECONDS)?.unwrap_or(21_600),
+            check_interval_secs: number(ini, INACTIVE_CLIENTS, "check_interval", values::SECONDS)?
+                .unwrap_or(3_600),
+        };
+        let ttl_days: u64 = number(ini, STORE_LOG, "expire_messages_days", values::DAYS)?.unwrap_or(21);
+        Ok(Self {
+            host: ini
+                .value(TRANSPORT, "host", values::HOST, values::text)?
+                .unwrap_or_else(|| HOST_PLACEHOLDER.to_owned()),
+            ports: ini.required(TRANSPORT, "port", values::PORTS, values::ports)?,
+            listen: ini.value(RINGPOST, "listen", values::LISTEN, values::listen)?.unwrap_or_default(),
+            allow_new_queues: switch(AUTH, "new_queues")?.unwrap_or(true),
+            create_password: ini.secret(AUTH, "create_password", values::PASSWORD, values::password)?,
+            message_ttl_secs: ttl_days * 86_400,
+            inactive: switch(INACTIVE_CLIENTS, "disconnect")?.unwrap_or(false).then_some(inactive),
+            source_code: ini.value(INFORMATION, "source_code", values::HOST, values::text)?,
+            shards: ini.value(RINGPOST, "shards", values::SHARDS, values::shards)?.unwrap_or(Shards::Auto),
+            log_level: ini
+                .value(RINGPOST, "log_level", values::LOG_LEVEL, values::log_level)?
+                .unwrap_or(LogLevel::Info),
+            queue_quota: number(ini, RINGPOST, "queue_quota", values::QUOTA)?.unwrap_or(QUEUE_QUOTA),
+            limits: read_limits(ini)?,
+        })
+    }
+}
+
+fn number<T: TryFrom<u64>>(ini: &Ini, section: &str, key: &str, range: Range) -> Result<Option<T>, IniError> {
+    ini.value(section, key, &range.allowed(), |text| range.number(text))
+}
+
+fn read_limits(ini: &Ini) -> Result<Limits, IniError> {
+    let count = |key, default: usize| {
+        Ok::<_, IniError>(number(ini, RINGPOST, key, values::COUNT)?.unwrap_or(default))
+    };
+    let bytes = |key, unit: usize, default: usize| {
+        Ok::<_, IniError>(
+            number(ini, RINGPOST, key, values::MEMORY)?.map_or(default, |units: usize| units * unit),
+        )
+    };
+    let secs = |key, default: u64| {
+        Ok::<_, IniError>(number(ini, RINGPOST, key, values::TIMEOUT)?.unwrap_or(default))
+    };
+    let default = Limits::default();
+    Ok(Limits {
+        connections: count("connections", default.connections)?,
+        connections_per_address: count("connections_per_address", default.connections_per_address)?,
+        handshakes: count("handshakes", default.handshakes)?,
+        session_bytes: bytes("session_memory_mib", 1 << 20, default.session_bytes)?,
+        message_bytes: bytes("message_memory_mib", 1 << 20, default.message_bytes)?,
+        subscriptions_per_connection: count(
+            "subscriptions_per_connection",
+            default.subscriptions_per_connection,
+        )?,
+        outbox_bytes: bytes("outbox_kib", 1 << 10, default.outbox_bytes)?,
+        outbox_blocks: count("outbox_blocks", default.outbox_blocks)?,
+        handshake_secs: secs("handshake_timeout_secs", default.handshake_secs)?,
+        block_secs: secs("block_timeout_secs", default.block_secs)?,
+        write_secs: secs("write_timeout_secs", default.write_secs)?,
+        stop_secs: secs("stop_timeout_secs", default.stop_secs)?,
+    })
+}
+
+/// Other stores hold queues that would not be there: going on without them would look like losing them.
+fn refuse_other_stores(ini: &Ini) -> Result<(), IniError> {
+    for key in ["store_queues", "store_messages"] {
+        ini.value(STORE_LOG, key, "`memory` (other stores are not supported)", |text| {
+            (text == "memory").then_some(())
+        })?;
+    }
+    Ok(())
+}
+
+/// What to warn about, in the order of the lines: keys that are unknown, repeated, or not supported yet.
+pub fn notices(ini: &Ini) -> Vec<Notice> {
+    let mut notices: Vec<Notice> = ini
+        .repeated()
+        .map(|(first, again)| Notice {
+            line: again.line,
+            text: format!(
+                "[{}] {} is already set in line {}, which counts",
+                again.section, again.key, first.line
+            ),
+        })
+        .collect();
+    for entry in ini.entries() {
+        let (section, key) = (entry.section.as_str(), entry.key.as_str());
+        let text = match keys::find(section, key) {
+            Some(known) if known.support == Support::Works => continue,
+            Some(known) if entry.value.is_empty() || entry.value == known.default => continue,
+            Some(_) => format!("[{section}] {key} is not supported yet, and ignored"),
+            None => match keys::suggestion(section, key) {
+                Some(known) => {
+                    format!(
+                        "[{section}] {key} is unknown, and ignored: is it [{}] {}?",
+                        known.section, known.name
+                    )
+                }
+                None => format!("[{section}] {key} is unknown, and ignored"),
+            },
+        };
+        notices.push(Notice { line: entry.line, text });
+    }
+    notices.sort_by_key(|notice| notice.line);
+    notices
+}
+
+impl fmt::Debug for Settings {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("host", &self.host)
+            .field("ports", &self.ports)
+            .field("listen", &self.listen)
+            .field("allow_new_queues", &self.allow_new_queues)
+            .field("create_password", &self.create_password.as_ref().map(|_| "..."))
+            .field("message_ttl_secs", &self.message_ttl_secs)
+            .field("inactive", &self.inactive)
+            .field("source_code", &self.source_code)
+            .field("shards", &self.shards)
+            .field("log_level", &self.log_level)
+            .field("queue_quota", &self.queue_quota)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MINIMAL: &str = "[TRANSPORT]\nport = 5223\n";
+
+fn ini(text: &str) -> Ini {
+    Ini::parse(Path::new("x.ini"), text.as_bytes()).unwrap()
+}
+
+fn settings(text: &str) -> Result<Settings, String> {
+    Settings::read(&ini(text)).map_err(|error| error.to_string())
+}
+
+fn sample(name: &str) -> Ini {
+    let path = format!("{}/../../shared/vectors/reference_data/samples/{name}", env!("CARGO_MANIFEST_DIR"));
+    Ini::parse(Path::new(name), &std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn only_the_port_is_required() {
+    let read = settings(MINIMAL).unwrap();
+    assert_eq!(read.ports, [5223]);
+    assert_eq!(read.host, HOST_PLACEHOLDER);
+    assert_eq!((read.allow_new_queues, read.create_password, read.inactive), (true, None, None));
+    assert_eq!((read.message_ttl_secs, read.queue_quota), (21 * 86_400, 128));
+    assert_eq!(read.limits, Limits::default());
+    assert_eq!(
+        settings("").unwrap_err(),
+        format!("x.ini: [TRANSPORT] port is not set: expected {}", values::PORTS)
+    );
+}
+
+#[test]
+fn defaults_in_the_list_of_keys_are_those_that_hold() {
+    let mut set = MINIMAL.to_owned();
+    for key in keys::KEYS.iter().filter(|key| key.support == Support::Works && !key.default.is_empty()) {
+        let _ = write!(set, "[{}]\n{} = {}\n", key.section, key.name, key.default);
+    }
+    assert_eq!(settings(&set), settings(MINIMAL));
+}
+
+#[test]
+fn every_key_that_works_refuses_nonsense_or_is_text() {
+    let free_text = ["source_code", "host", "create_password"];
+    for key in keys::KEYS.iter().filter(|key| key.support == Support::Works && !free_text.contains(&key.name))
+    {
+        let error =
+            settings(&format!("[{}]\n{} = -no sense-\n{MINIMAL}", key.section, key.name)).unwrap_err();
+        let start = format!("x.ini:2: [{}] {} = -no sense-: expected ", key.section, key.name);
+        assert!(error.starts_with(&start), "{error}");
+    }
+}
+
+#[test]
+fn values_are_read() {
+    let read = settings(
+        "[TRANSPORT]\nport = 5223, 443\nhost = a.example,b.onion\n[AUTH]\nnew_queues = off\ncreate_password = p#w\n\
+         [STORE_LOG]\nexpire_messages_days = 2\n[INACTIVE_CLIENTS]\ndisconnect = on\nttl = 60\n\
+         [RINGPOST]\nshards = 3\nlisten = 127.0.0.1, [::1]\nlog_level = debug\nqueue_quota = 9\n\
+         session_memory_mib = 8\noutbox_kib = 32\nconnections = 77\nstop_timeout_secs = 1\n",
+    )
+    .unwrap();
+    assert_eq!(read.ports, [5223, 443]);
+    assert_eq!(read.host, "a.example,b.onion");
+    assert_eq!((read.allow_new_queues, read.create_password.as_deref()), (false, Some("p#w")));
+    assert_eq!(read.message_ttl_secs, 2 * 86_400);
+    assert_eq!(read.inactive, Some(InactiveClients { ttl_secs: 60, check_interval_secs: 3_600 }));
+    assert_eq!(read.shards, Shards::Fixed(3.try_into().unwrap()));
+    assert_eq!(read.listen, ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+    assert_eq!((read.log_level, read.queue_quota), (LogLevel::Debug, 9));
+    assert_eq!((read.limits.session_bytes, read.limits.outbox_bytes), (8 << 20, 32 << 10));
+    assert_eq!((read.limits.connections, read.limits.stop_secs), (77, 1));
+}
+
+#[test]
+fn wrong_values_are_refused_with_their_line() {
+    for (key, value) in [
+        ("[TRANSPORT]\nport", "0"),
+        ("[TRANSPORT]\nport", "65536"),
+        ("[TRANSPORT]\nport", "+5223"),
+        ("[TRANSPORT]\nport", "5223,5223"),
+        ("[TRANSPORT]\nport", "5223,"),
+        ("[TRANSPORT]\nport", ""),
+        ("[AUTH]\nnew_queues", "yes"),
+        ("[RINGPOST]\nshards", "257"),
+        ("[RINGPOST]\nshards", "0"),
+        ("[RINGPOST]\nlisten", "localhost"),
+        ("[RINGPOST]\nqueue_quota", "99999999999999999999999999"),
+        ("[STORE_LOG]\nexpire_messages_days", "0"),
+        ("[STORE_LOG]\nstore_messages", "journal"),
+        ("[STORE_LOG]\nstore_queues", "database"),
+        ("[INACTIVE_CLIENTS]\nttl", "1.5"),
+    ] {
+        let error = settings(&format!("{key} = {value}\n{MINIMAL}")).unwrap_err();
+        let name = key.replace('\n', " ");
+        assert!(error.starts_with(&format!("x.ini:2: {name} = {value}: expected ")), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_password_is_refused_but_not_shown() {
+    for password in ["", "two words", "a@b", "a:b", "a/b", "é", &"x".repeat(256)] {
+        let error = settings(&format!("{MINIMAL}[AUTH]\ncreate_password = {password}\n")).unwrap_err();
+        assert_eq!(error, format!("x.ini:4: [AUTH] create_password: expected {}", values::PASSWORD));
+    }
+    let good = settings(&format!("{MINIMAL}[AUTH]\ncreate_password = secret1\n")).unwrap();
+    assert!(!format!("{good:?}").contains("secret1"));
+}
+
+#[test]
+fn what_cannot_be_obeyed_is_named_with_its_line() {
+    let ini = ini(
+        "[TRANSPORT]\nport = 5223\nport = 443\nwebsockets = off\ncontrol_port = 5224\nPort = 1\n[X]\ny = 1\n",
+    );
+    let seen: Vec<String> = notices(&ini).iter().map(|n| format!("{}: {}", n.line, n.text)).collect();
+    assert_eq!(
+        seen,
+        [
+            "3: [TRANSPORT] port is already set in line 2, which counts",
+            "5: [TRANSPORT] control_port is not supported yet, and ignored",
+            "6: [TRANSPORT] Port is unknown, and ignored: is it [TRANSPORT] port?",
+            "8: [X] y is unknown, and ignored",
+        ]
+    );
+}
+
+#[test]
+fn nothing_in_the_files_of_the_reference_is_unknown() {
+    for name in ["smp-server.default.ini", "smp-server.options.ini"] {
+        let ini = sample(name);
+        for entry in ini.entries() {
+            assert!(
+                keys::find(&entry.section, &entry.key).is_some(),
+                "{name}: [{}] {}",
+                entry.section,
+                entry.key
+            );
+        }
+        // Keys that are commented out there are known as well.
+        let text = std::fs::read_to_string(format!(
+            "{}/../../shared/vectors/reference_data/samples/{name}",
+            env!("CARGO_MANIFEST_DIR")
+        ))
+        .unwrap();
+        let commented = text.lines().filter_map(|line| line.strip_prefix("# ")?.split_once(" ="));
+        for (key, _) in commented.filter(|(key, _)| !key.contains([' ', '`'])) {
+            assert!(keys::KEYS.iter().any(|known| known.name == key), "{name}: {key}");
+        }
+    }
+    let read = Settings::read(&sample("smp-server.default.ini")).unwrap();
+    assert_eq!((read.host.as_str(), read.ports.as_slice()), (HOST_PLACEHOLDER, &[5223, 443][..]));
+    assert_eq!(read.inactive, Some(InactiveClients { ttl_secs: 21_600, check_interval_secs: 3_600 }));
+    let read = Settings::read(&sample("smp-server.options.ini")).unwrap();
+    assert_eq!(read.create_password.as_deref(), Some("secret1"));
+    assert_eq!(read.source_code.as_deref(), Some("https://github.com/simplex-chat/simplexmq"));
+}
+
+proptest! {
+    #[test]
+    fn any_value_is_read_or_refused(index in 0..keys::KEYS.len(), value in "\\PC{0,40}") {
+        let key = &keys::KEYS[index];
+        let ini = ini(&format!("[{}]\n{} = {value}\n{MINIMAL}", key.section, key.name));
+        let _ = Settings::read(&ini);
+        let _ = notices(&ini);
+    }
+
+    #[test]
+    fn numbers_in_range_are_read(port in 1_u16.., quota in 1_usize..=1_000_000) {
+        let read = settings(&format!("[TRANSPORT]\nport = {port}\n[RINGPOST]\nqueue_quota = {quota}\n")).unwrap();
+        prop_assert_eq!((read.ports, read.queue_quota), (vec![port], quota));
+    }
+}

@@ -1,0 +1,220 @@
+//! `smp-server start`: from the files to a running router, and to its end.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use ringpost_protocol::certificate::RouterCredentials;
+use ringpost_protocol::version::VersionRange;
+use ringpost_shard::{Config, FatalError, Router, StartError, StopMode};
+
+use crate::address::address;
+use crate::clock::now_secs;
+use crate::exit::{Fatal, Reason};
+use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
+use crate::paths::Paths;
+use crate::settings::{LogLevel, Settings, Shards, notices};
+use crate::{descriptors, identity, logging, signals, version};
+
+/// Between two looks for expired messages, as the reference.
+const EXPIRY_INTERVAL_SECS: u64 = 7_200;
+
+/// What the command line asks `start` for, above what the ini says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartOptions {
+    pub shards: Option<Shards>,
+    pub log_level: Option<LogLevel>,
+}
+
+/// Runs a router until it is stopped. What the operator should know goes to `out`, logs go to standard error.
+pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Result<(), Fatal> {
+    let ini = read_ini(paths)?;
+    let settings = Settings::read(&ini).map_err(config_error)?;
+    logging::start(options.log_level.unwrap_or(settings.log_level))?;
+    for notice in notices(&ini) {
+        tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
+    }
+    let credentials = identity::load(paths, now_secs())?;
+    let shards = shard_count(options.shards.unwrap_or(settings.shards));
+    tell(out, &about(&settings, &credentials, shards));
+    let id_hash_key = identity::id_hash_key(paths)?;
+    descriptors::raise_limit(settings.limits.connections);
+    serve(
+        Config {
+            listen: listen_addresses(&settings),
+            shards,
+            credentials,
+            versions: VersionRange::ALL,
+            id_hash_key: *id_hash_key,
+            allow_new_queues: settings.allow_new_queues,
+            create_password: settings.create_password,
+            message_ttl_secs: Some(settings.message_ttl_secs),
+            expiry_interval_secs: EXPIRY_INTERVAL_SECS,
+            queue_quota: settings.queue_quota,
+            inactive: settings.inactive,
+            limits: settings.limits,
+        },
+        out,
+    )
+}
+
+/// Runs the router until a signal or a failure ends it.
+fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
+    let stop_secs = config.limits.stop_secs;
+    // Before the router, so that an early signal is not lost.
+    let signals = signals::listen()?;
+    let router = Router::start(config).map_err(start_error)?;
+    let stop = router.stopper();
+    signals::act_on(signals, stop_secs, move || stop(StopMode::Graceful))?;
+    let serving = router.local_addrs().iter().map(|address| format!("Serving SMP protocol on {address}"));
+    tell(out, &serving.collect::<Vec<_>>());
+    router.join().map_err(|error: FatalError| {
+        Fatal::new(Reason::RouterFailed, error.to_string())
+            .remedy("This is a defect: please report it with the lines above. A restart brings the router back.")
+    })?;
+    tell(out, &["Stopped".to_owned()]);
+    Ok(())
+}
+
+fn read_ini(paths: &Paths) -> Result<Ini, Fatal> {
+    let path = paths.ini();
+    let mut bytes = Vec::new();
+    // One byte more than is allowed tells that there is too much.
+    let limit = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    let read = File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            Fatal::new(Reason::Config, format!("the server is not initialized ({} does not exist)", path.display()))
+                .remedy("Run `smp-server init`.")
+        }
+        _ => Fatal::new(Reason::Config, format!("cannot read {}: {error}", path.display())),
+    })?;
+    Ini::parse(&path, &bytes).map_err(config_error)
+}
+
+fn config_error(error: IniError) -> Fatal {
+    Fatal::new(Reason::Config, error.to_string())
+}
+
+fn shard_count(shards: Shards) -> usize {
+    match shards {
+        Shards::Fixed(count) => count.get(),
+        // Honours affinity and CPU quotas of containers.
+        Shards::Auto => std::thread::available_parallelism().map_or(1, usize::from).min(Shards::MAX),
+    }
+}
+
+/// Every port on every address.
+fn listen_addresses(settings: &Settings) -> Vec<SocketAddr> {
+    let all = [all_addresses()];
+    let ips = if settings.listen.is_empty() { &all[..] } else { &settings.listen };
+    settings.ports.iter().flat_map(|port| ips.iter().map(|ip| SocketAddr::new(*ip, *port))).collect()
+}
+
+/// The IPv6 wildcard takes IPv4 connections too; it does not exist where IPv6 is switched off.
+fn all_addresses() -> IpAddr {
+    match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// What is said at start. Without the password: these lines end up in a journal.
+fn about(settings: &Settings, credentials: &RouterCredentials, shards: usize) -> Vec<String> {
+    let fingerprint = credentials.fingerprint_text();
+    let new_queues = match (settings.allow_new_queues, &settings.create_password) {
+        (false, _) => "not allowed",
+        (true, Some(_)) => "need the password",
+        (true, None) => "allowed",
+    };
+    let mut lines = vec![
+        version::line(),
+        format!("Fingerprint: {fingerprint}"),
+        format!("Server address: {}", address(&fingerprint, None, &settings.host, &settings.ports)),
+    ];
+    lines.extend(settings.source_code.as_ref().map(|uri| format!("Server source code: {uri}")));
+    lines.extend([
+        format!("Shards: {shards}"),
+        "Store: memory only; queues and messages are lost when the server stops".to_owned(),
+        format!("Messages expire after {} days", settings.message_ttl_secs / 86_400),
+        match settings.inactive {
+            Some(inactive) => format!(
+                "Clients inactive for {} seconds are disconnected, looked for every {} seconds",
+                inactive.ttl_secs, inactive.check_interval_secs
+            ),
+            None => "Inactive clients are not disconnected".to_owned(),
+        },
+        format!("New queues: {new_queues}"),
+    ]);
+    lines
+}
+
+fn tell(out: &mut dyn Write, lines: &[String]) {
+    // A router that nobody listens to still serves its clients.
+    let _ = out.write_all((lines.join("\n") + "\n").as_bytes()).and_then(|()| out.flush());
+}
+
+fn start_error(error: StartError) -> Fatal {
+    let message = error.to_string();
+    match error {
+        StartError::Listen { address, source } => listen_error(address, &source),
+        StartError::LockedMemory { .. } => Fatal::new(Reason::LockedMemory, message),
+        StartError::IoUring(_) => Fatal::new(Reason::NoIoUring, message),
+        StartError::Tls(_) => Fatal::new(Reason::Certificate, message),
+        StartError::Shards(_) | StartError::NoAddress => Fatal::new(Reason::Config, message),
+        StartError::Random(_) => Fatal::new(Reason::Other, message),
+    }
+}
+
+fn listen_error(address: SocketAddr, source: &io::Error) -> Fatal {
+    let (reason, remedy) = match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            (Reason::PortInUse, "Stop the other process, or change [TRANSPORT] port in the ini.")
+        }
+        io::ErrorKind::PermissionDenied => (
+            Reason::PortRefused,
+            "Ports below 1024 need the capability CAP_NET_BIND_SERVICE; or change [TRANSPORT] port in the ini.",
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            (Reason::PortRefused, "It is not an address of this machine: change [RINGPOST] listen in the ini.")
+        }
+        _ => (Reason::PortRefused, "See [TRANSPORT] port and [RINGPOST] listen in the ini."),
+    };
+    Fatal::new(reason, format!("cannot listen on {address}: {source}")).remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::Path;
+
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        Settings::read(&Ini::parse(Path::new("x.ini"), text.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_port_is_opened_on_every_address() {
+        let two = settings("[TRANSPORT]\nport = 5223,443\n[RINGPOST]\nlisten = 127.0.0.1,::1\n");
+        let addresses: Vec<String> = listen_addresses(&two).iter().map(SocketAddr::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1:5223", "[::1]:5223", "127.0.0.1:443", "[::1]:443"]);
+        let all = listen_addresses(&settings("[TRANSPORT]\nport = 5223\n"));
+        assert!(matches!(all.as_slice(), [one] if one.ip().is_unspecified() && one.port() == 5223));
+    }
+
+    #[test]
+    fn errors_of_sockets_have_codes_of_their_own() {
+        let reason = |kind| listen_error("127.0.0.1:443".parse().unwrap(), &io::Error::from(kind)).reason;
+        assert_eq!(reason(io::ErrorKind::AddrInUse), Reason::PortInUse);
+        assert_eq!(reason(io::ErrorKind::PermissionDenied), Reason::PortRefused);
+        assert_eq!(reason(io::ErrorKind::AddrNotAvailable), Reason::PortRefused);
+    }
+
+    #[test]
+    fn a_fixed_number_of_shards_is_kept() {
+        assert_eq!(shard_count(Shards::Fixed(7.try_into().unwrap())), 7);
+        assert!((1..=Shards::MAX).contains(&shard_count(Shards::Auto)));
+    }
+}
