@@ -283,7 +283,7 @@ fn secrets_are_not_printed() {
     );
 }
 
-/// `smp_session.json` has no correlation IDs: the value is SHA3-384 of NIST's test message "abc", cut.
+/// The example message of NIST for SHA3-384, "abc": the first 24 of the 48 bytes.
 #[test]
 fn sender_ids() {
     assert_eq!(

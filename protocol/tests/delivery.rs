@@ -181,7 +181,10 @@ proptest! {
     }
 
     #[test]
-    fn clear_text_of_any_bytes_never_panics(clear in prop::collection::vec(any::<u8>(), 0..40), quota in any::<bool>()) {
+    fn clear_text_of_any_bytes_never_panics(
+        clear in prop::collection::vec(any::<u8>(), 0..40),
+        quota in any::<bool>(),
+    ) {
         let clear = if quota { [b"QUOTA ", &clear[..]].concat() } else { clear };
         let _ = Delivered::parse(&clear);
     }

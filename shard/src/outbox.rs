@@ -15,8 +15,14 @@ use crate::service::OutMessage;
 #[derive(Debug)]
 enum Item {
     /// Transmissions with their 2-byte lengths, the first one at the offset.
-    Responses { bytes: Vec<u8>, at: usize },
-    Message { message: OutMessage, credit_home: Option<u16> },
+    Responses {
+        bytes: Vec<u8>,
+        at: usize,
+    },
+    Message {
+        message: OutMessage,
+        credit_home: Option<u16>,
+    },
 }
 
 #[derive(Debug, Default)]

@@ -18,7 +18,10 @@ pub struct Message<B> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content<B> {
-    Sent { flags: MsgFlags, body: B },
+    Sent {
+        flags: MsgFlags,
+        body: B,
+    },
     /// Stands where the quota was exceeded, so that the recipient can tell the sender to go on.
     Quota,
 }
@@ -26,9 +29,13 @@ pub enum Content<B> {
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    Stored { was_empty: bool },
+    Stored {
+        was_empty: bool,
+    },
     /// Refused. `marked` if this is the one that put the quota message into the queue.
-    OverQuota { marked: bool },
+    OverQuota {
+        marked: bool,
+    },
 }
 
 #[derive(Debug)]

@@ -181,7 +181,9 @@ impl<B> Store<B> {
 
     /// Drops expired messages of one queue, at most `most`; gives them back so that their bodies can be released.
     pub fn expire(&mut self, ix: QueueIx, before_secs: u64, most: usize) -> Vec<Message<B>> {
-        let Some(messages) = self.queue_mut(ix).and_then(|q| q.messages.as_deref_mut()) else { return Vec::new() };
+        let Some(messages) = self.queue_mut(ix).and_then(|q| q.messages.as_deref_mut()) else {
+            return Vec::new();
+        };
         let expired = messages.expire(before_secs, most);
         if !expired.is_empty() {
             messages.shrink();
@@ -192,8 +194,9 @@ impl<B> Store<B> {
 
     /// The queues at some places, for work that goes through all of them in small steps.
     pub fn queues_between(&self, places: Range<u32>) -> impl Iterator<Item = (QueueIx, &Queue<B>)> {
-        (places.start..places.end.min(self.places()))
-            .filter_map(|place| self.record(place).map(|queue| (QueueIx { place, serial: queue.serial }, queue)))
+        (places.start..places.end.min(self.places())).filter_map(|place| {
+            self.record(place).map(|queue| (QueueIx { place, serial: queue.serial }, queue))
+        })
     }
 
     /// The end of the places.

@@ -16,7 +16,8 @@ use super::{OpenError, TooLarge};
 use crate::limits::{BLOCK_BYTES, PAD_LENGTH_BYTES, TAG_BYTES};
 
 const FILLER: u8 = b'#';
-/// The largest length that the padding can say. The reference refuses 65,534 and 65,535 too, which the two bytes could hold.
+/// The largest length that the padding can say. The reference refuses 65,534 and 65,535 too, which the two
+/// bytes could hold.
 const PADDED_CONTENT_BYTES_MAX: usize = 65_533;
 
 /// Seals the blocks that one side of a session sends.
@@ -35,7 +36,8 @@ pub struct BlockCipher {
 }
 
 impl BlockCipher {
-    /// Padded blocks without encryption: below version 11, for clients without a key, and for the hello blocks.
+    /// Padded blocks without encryption: below version 11, for clients without a key, and for the hello
+    /// blocks.
     pub fn plain() -> Self {
         Self { sealer: BlockSealer(None), opener: BlockOpener(None) }
     }
@@ -95,9 +97,9 @@ impl BlockSealer {
         BLOCK_BYTES - self.content_offset()
     }
 
-    /// Makes `block` ready to send. Its content of `content_len` bytes stands at [`Self::content_offset`]; the length,
-    /// the filler and, in an encrypted session, the tag are written around it and everything is encrypted in place.
-    /// On an error neither the block nor the chain has changed.
+    /// Makes `block` ready to send. Its content of `content_len` bytes stands at [`Self::content_offset`];
+    /// the length, the filler and, in an encrypted session, the tag are written around it and everything is
+    /// encrypted in place. On an error neither the block nor the chain has changed.
     pub fn seal(&mut self, block: &mut [u8; BLOCK_BYTES], content_len: usize) -> Result<(), TooLarge> {
         let (_, padded) = block.split_at_mut(tag_bytes(self.0.as_ref()));
         pad(padded, content_len)?;
@@ -110,7 +112,8 @@ impl BlockSealer {
 }
 
 impl BlockOpener {
-    /// Opens a received block where it is, and says where its content lies. After an error the session must be closed.
+    /// Opens a received block where it is, and says where its content lies. After an error the session must
+    /// be closed.
     pub fn open(&mut self, block: &mut [u8]) -> Result<Range<usize>, OpenError> {
         if block.len() != BLOCK_BYTES {
             return Err(OpenError::Size(block.len()));
@@ -132,8 +135,8 @@ fn tag_bytes(chain: Option<&BlockChain>) -> usize {
     if chain.is_some() { TAG_BYTES } else { 0 }
 }
 
-/// Pads the content of `content_len` bytes that stands behind the two length bytes of `buf`, to the end of `buf`. On an
-/// error `buf` is unchanged.
+/// Pads the content of `content_len` bytes that stands behind the two length bytes of `buf`, to the end of
+/// `buf`. On an error `buf` is unchanged.
 pub(super) fn pad(buf: &mut [u8], content_len: usize) -> Result<(), TooLarge> {
     let content_bytes_max = buf.len().saturating_sub(PAD_LENGTH_BYTES).min(PADDED_CONTENT_BYTES_MAX);
     let too_large = TooLarge { content_bytes: content_len, content_bytes_max };

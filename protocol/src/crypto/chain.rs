@@ -1,8 +1,9 @@
-//! The keys of encrypted blocks: one chain for each direction of a session ("TLS transport encryption", from version 11).
+//! The keys of encrypted blocks: one chain for each direction of a session ("TLS transport encryption", from
+//! version 11).
 //!
-//! HKDF-SHA512 throughout. The start: salt = session ID, input = the agreed secret, 64 bytes = two chain keys, the first
-//! for what the router sends. Each block: empty salt, input = chain key, 88 bytes = next chain key (32), box secret (32),
-//! nonce (24). An earlier key cannot be had from a later one.
+//! HKDF-SHA512 throughout. The start: salt = session ID, input = the agreed secret, 64 bytes = two chain
+//! keys, the first for what the router sends. Each block: empty salt, input = chain key, 88 bytes = next
+//! chain key (32), box secret (32), nonce (24). An earlier key cannot be had from a later one.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -22,7 +23,8 @@ const STEP_INFO: &[u8] = b"SimpleXSbChain";
 /// The block of SHA-512, to which HMAC fills its keys up with zeros.
 const HMAC_KEY_BYTES: usize = 128;
 
-/// HMAC keyed by the empty salt. The key schedule is the same for every step of every chain, so it is done once.
+/// HMAC keyed by the empty salt. The key schedule is the same for every step of every chain, so it is done
+/// once.
 static EMPTY_SALT: LazyLock<HmacSha512> =
     LazyLock::new(|| <HmacSha512 as Mac>::new(&[0; HMAC_KEY_BYTES].into()));
 
@@ -40,8 +42,8 @@ pub struct BlockChains {
 }
 
 impl BlockChain {
-    /// The chains of a session. `session_id` is the one of the TLS session, `secret` is agreed between the client's and
-    /// the router's session keys.
+    /// The chains of a session. `session_id` is the one of the TLS session, `secret` is agreed between the
+    /// client's and the router's session keys.
     #[allow(clippy::expect_used, reason = "64 bytes are far below what HKDF gives")]
     pub fn pair(session_id: &[u8], secret: &DhSecret) -> BlockChains {
         let mut keys = [0; 64];
@@ -58,7 +60,8 @@ impl BlockChain {
 
     /// Steps the chain: the key and nonce of the next block.
     ///
-    /// Eight SHA-512 compressions, and no allocation: HKDF written out so that the one key schedule left is shared.
+    /// Eight SHA-512 compressions, and no allocation: HKDF written out so that the one key schedule left is
+    /// shared.
     #[allow(clippy::should_implement_trait, reason = "a chain has no end and is not iterated over")]
     pub fn next(&mut self) -> (BoxKey, Nonce) {
         let extracted = EMPTY_SALT.clone().chain_update(self.key).finalize().into_bytes();

@@ -48,8 +48,9 @@ pub struct DeliveryHeader {
 }
 
 impl DeliveryHeader {
-    /// Writes length and header in front of a body of `body_len` bytes that stands at [`DELIVERY_BODY_OFFSET`] of `clear`,
-    /// and filler behind it: `clear` is ready for [`seal_delivery`]. On an error it is unchanged.
+    /// Writes length and header in front of a body of `body_len` bytes that stands at
+    /// [`DELIVERY_BODY_OFFSET`] of `clear`, and filler behind it: `clear` is ready for [`seal_delivery`]. On
+    /// an error it is unchanged.
     pub fn frame(self, clear: &mut [u8; DELIVERY_PADDED_BYTES], body_len: usize) -> Result<(), TooLarge> {
         if body_len > SEND_BODY_BYTES_MAX {
             return Err(TooLarge { content_bytes: body_len, content_bytes_max: SEND_BODY_BYTES_MAX });
@@ -67,7 +68,8 @@ impl DeliveryHeader {
     }
 }
 
-/// Seals the clear text that [`DeliveryHeader::frame`] has made, straight into the place of the body in an MSG.
+/// Seals the clear text that [`DeliveryHeader::frame`] has made, straight into the place of the body in an
+/// MSG.
 pub fn seal_delivery(
     key: &BoxKey,
     msg_id: &MsgId,
@@ -77,8 +79,8 @@ pub fn seal_delivery(
     seal_into(key, msg_id, padded_clear, out);
 }
 
-/// Builds the clear text in `out`, copying the body there, and seals it in place. For a body that must not be written
-/// around where it stands.
+/// Builds the clear text in `out`, copying the body there, and seals it in place. For a body that must not be
+/// written around where it stands.
 pub fn seal_message(
     key: &BoxKey,
     msg_id: &MsgId,
@@ -93,8 +95,8 @@ pub fn seal_message(
     Ok(())
 }
 
-/// Seals, in place of a message, the notice that messages were refused because the queue was full. `timestamp_secs` is the
-/// time of the first refusal.
+/// Seals, in place of a message, the notice that messages were refused because the queue was full.
+/// `timestamp_secs` is the time of the first refusal.
 pub fn seal_quota(
     key: &BoxKey,
     msg_id: &MsgId,
@@ -161,8 +163,8 @@ pub fn decrypt_message<'a>(
 }
 
 impl<'a> Delivered<'a> {
-    /// Reads the clear text, without its padding. Bytes between the flag and the space belong to later versions and are
-    /// skipped.
+    /// Reads the clear text, without its padding. Bytes between the flag and the space belong to later
+    /// versions and are skipped.
     pub fn parse(clear: &'a [u8]) -> Result<Self, OpenError> {
         if let Some(time) = clear.strip_prefix(QUOTA_TAG) {
             let time =

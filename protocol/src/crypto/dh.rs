@@ -1,7 +1,8 @@
 //! Key agreement: X25519, as the keys of queues, sessions and routers use it.
 //!
-//! A public key of low order gives an all-zero secret. The reference neither refuses such keys nor checks the secret, so
-//! nor does this: it would cut off a peer that the reference serves. Nobody but the owner of such a key loses by it.
+//! A public key of low order gives an all-zero secret. The reference neither refuses such keys nor checks the
+//! secret, so nor does this: it would cut off a peer that the reference serves. Nobody but the owner of such
+//! a key loses by it.
 
 use std::fmt;
 

@@ -1,8 +1,9 @@
-//! The secretbox (`XSalsa20` and Poly1305) and `HSalsa20` of libsodium, behind functions that cannot be misused.
+//! The secretbox (`XSalsa20` and Poly1305) and `HSalsa20` of libsodium, behind functions that cannot be
+//! misused.
 //!
-//! A message is sealed and opened three times on its way through a router, 16 KB each time: the largest single cost
-//! of a message. libsodium needs 7.9 us for 16 KB where the pure-Rust crates need 47 us, so this is
-//! the one place where the protocol crate calls foreign code.
+//! A message is sealed and opened three times on its way through a router, 16 KB each time: the largest
+//! single cost of a message. libsodium needs 7.9 us for 16 KB where the pure-Rust crates need 47 us, so this
+//! is the one place where the protocol crate calls foreign code.
 #![allow(unsafe_code)] // Foreign functions: every call passes lengths taken from the slices it points into.
 
 use std::ptr;
@@ -24,8 +25,9 @@ const _: () = {
     assert!(HSALSA20_INPUT_BYTES == ffi::crypto_core_hsalsa20_INPUTBYTES as usize);
 };
 
-/// Lets libsodium choose its implementations for this CPU. Its result is ignored on purpose: it can fail only to find
-/// randomness, which is not used here, and without it the portable implementations give the same bytes, slower.
+/// Lets libsodium choose its implementations for this CPU. Its result is ignored on purpose: it can fail only
+/// to find randomness, which is not used here, and without it the portable implementations give the same
+/// bytes, slower.
 fn init() {
     static INIT: Once = Once::new();
     INIT.call_once(|| {
@@ -39,8 +41,8 @@ pub(super) fn hsalsa20_of_zeros(secret: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
     init();
     let input = [0_u8; HSALSA20_INPUT_BYTES];
     let mut out = [0_u8; KEY_BYTES];
-    // SAFETY: the arrays have the sizes that the function reads and writes (asserted above); a null constant means
-    // the standard one.
+    // SAFETY: the arrays have the sizes that the function reads and writes (asserted above); a null constant
+    // means the standard one.
     let _ =
         unsafe { ffi::crypto_core_hsalsa20(out.as_mut_ptr(), input.as_ptr(), secret.as_ptr(), ptr::null()) };
     out
@@ -55,8 +57,9 @@ pub(super) fn seal_in_place(
 ) {
     init();
     let text_ptr = text.as_mut_ptr();
-    // SAFETY: `text_ptr` is valid for `text.len()` bytes of reading and writing, the function allows the clear and the
-    // sealed text to be the same memory, and the tag, nonce and key are arrays of the right sizes.
+    // SAFETY: `text_ptr` is valid for `text.len()` bytes of reading and writing, the function allows the
+    // clear and the sealed text to be the same memory, and the tag, nonce and key are arrays of the right
+    // sizes.
     let _ = unsafe {
         ffi::crypto_secretbox_detached(
             text_ptr,
@@ -79,7 +82,8 @@ pub(super) fn seal(
 ) {
     assert_eq!(clear.len(), sealed.len(), "a sealed text is as long as its clear text");
     init();
-    // SAFETY: both texts are valid for the asserted common length, and do not overlap since one is borrowed mutably.
+    // SAFETY: both texts are valid for the asserted common length, and do not overlap since one is borrowed
+    // mutably.
     let _ = unsafe {
         ffi::crypto_secretbox_detached(
             sealed.as_mut_ptr(),
@@ -92,7 +96,8 @@ pub(super) fn seal(
     };
 }
 
-/// Checks the tag in constant time, then decrypts `text` where it is. False, and `text` unchanged, if it does not match.
+/// Checks the tag in constant time, then decrypts `text` where it is. False, and `text` unchanged, if it does
+/// not match.
 #[must_use]
 pub(super) fn open_in_place(
     key: &[u8; KEY_BYTES],
@@ -116,8 +121,8 @@ pub(super) fn open_in_place(
     result == 0
 }
 
-/// Checks the tag in constant time, then decrypts `sealed` into `clear`, which must be as long. False, and `clear`
-/// unchanged, if it does not match.
+/// Checks the tag in constant time, then decrypts `sealed` into `clear`, which must be as long. False, and
+/// `clear` unchanged, if it does not match.
 #[must_use]
 pub(super) fn open(
     key: &[u8; KEY_BYTES],

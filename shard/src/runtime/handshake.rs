@@ -1,1 +1,127 @@
-//! x
+//! The beginning of a connection: the TLS handshake, then the hello blocks.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
+
+use futures_lite::AsyncWrite;
+use futures_lite::future::poll_fn;
+use rand_core::RngCore;
+use ringpost_protocol::crypto::block::BlockCipher;
+use ringpost_protocol::crypto::dh::{DhPrivateKey, DhSecret};
+use ringpost_protocol::handshake::{
+    HandshakeFailure, RouterHandshake, RouterHello, RouterSession, SessionSecret, offered_versions,
+};
+use ringpost_protocol::limits::BLOCK_BYTES;
+
+use super::connection::{Close, Connection};
+use super::reader::Receiver;
+use super::shard::Shard;
+use crate::service::Session;
+
+/// Establishes the session of a connection. What was received behind the hello stays in the receiver.
+pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Close> {
+    let mut receiver = Receiver::default();
+    tls(shard, connection, &mut receiver).await?;
+    let mut sealed = Vec::new();
+    let handshake = hello(shard, connection, &mut sealed)?;
+    write_all(connection, &sealed).await?;
+    drop(sealed);
+    let received = receiver.block(shard, connection).await?;
+    let block = received.buffer.get(received.at..received.at + BLOCK_BYTES).ok_or(Close::HandshakeParse)?;
+    let agreed = handshake.client_hello(block).map_err(|failure| reason(&failure))?;
+    establish(connection, &agreed);
+    Ok(receiver)
+}
+
+/// The router's hello, as a TLS record.
+fn hello(shard: &Shard, connection: &Connection, sealed: &mut Vec<u8>) -> Result<RouterHandshake, Close> {
+    let mut tls = connection.tls.borrow_mut();
+    let mut scratch = shard.scratch.borrow_mut();
+    let offered = offered_versions(tls.alpn())
+        .intersect(shard.config.versions)
+        .ok_or(Close::HandshakeVersion)?;
+    let mut private_key = [0; 32];
+    shard.random.borrow_mut().fill_bytes(&mut private_key);
+    let hello = RouterHello {
+        offered,
+        session_id: tls.session_id().ok_or(Close::HandshakeTls)?,
+        credentials: &shard.config.credentials,
+        session_private_key: SessionSecret::new(private_key),
+        web_challenge: None,
+    };
+    let handshake = RouterHandshake::start(hello, &mut scratch.small).map_err(|failure| reason(&failure))?;
+    sealed.resize(tls.sealed_bytes(BLOCK_BYTES), 0);
+    tls.seal(&scratch.small[..], sealed).map_err(|_| Close::HandshakeTls)?;
+    Ok(handshake)
+}
+
+fn establish(connection: &Connection, agreed: &RouterSession<'_>) {
+    if agreed.block_encryption
+        && let Some(secret) = &agreed.secret
+    {
+        let secret = DhSecret::from_bytes(*secret.as_bytes());
+        let (sealer, opener) = BlockCipher::router(agreed.session_id.as_ref(), &secret).split();
+        connection.sealer.replace(sealer);
+        connection.opener.replace(opener);
+    }
+    let session = Session {
+        conn: connection.conn,
+        version: agreed.version,
+        session_id: agreed.session_id,
+        router_key: DhPrivateKey::from_bytes(*agreed.session_private_key.as_bytes()),
+        subscriptions: AtomicUsize::new(0),
+    };
+    // Nothing else sets it.
+    let _ = connection.session.set(Arc::new(session));
+}
+
+fn reason(failure: &HandshakeFailure) -> Close {
+    match failure {
+        HandshakeFailure::Identity => Close::HandshakeIdentity,
+        HandshakeFailure::Version => Close::HandshakeVersion,
+        _ => Close::HandshakeParse,
+    }
+}
+
+async fn tls(shard: &Shard, connection: &Connection, receiver: &mut Receiver) -> Result<(), Close> {
+    let mut out = Vec::new();
+    loop {
+        receiver.read(shard, connection).await?;
+        let result = receiver.with_received(|bytes| {
+            let result = connection.tls.borrow_mut().handshake(bytes, &mut out);
+            let consumed = result.as_ref().map_or(0, |progress| progress.consumed);
+            (consumed, result)
+        });
+        // On an error this is the alert.
+        write_all(connection, &out).await?;
+        out.clear();
+        match result {
+            Ok(progress) if progress.done => return Ok(()),
+            Ok(_) => {}
+            Err(_) => return Err(Close::HandshakeTls),
+        }
+    }
+}
+
+async fn write_all(connection: &Connection, mut bytes: &[u8]) -> Result<(), Close> {
+    while !bytes.is_empty() {
+        let written = poll_fn(|cx| {
+            connection.set_writer(cx.waker());
+            if let Some(reason) = connection.closed() {
+                return Poll::Ready(Err(reason));
+            }
+            let mut stream = connection.stream.borrow_mut();
+            Pin::new(&mut *stream)
+                .poll_write(cx, bytes)
+                .map_err(|_| connection.closed().unwrap_or(Close::SocketError))
+        })
+        .await?;
+        if written == 0 {
+            return Err(Close::SocketError);
+        }
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}

@@ -54,6 +54,9 @@ impl RouterConfig {
 
 impl std::fmt::Debug for RouterConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RouterConfig").field("versions", &self.versions).field("limits", &self.limits).finish()
+        f.debug_struct("RouterConfig")
+            .field("versions", &self.versions)
+            .field("limits", &self.limits)
+            .finish()
     }
 }

@@ -104,9 +104,13 @@ impl Receiver {
     }
 
     /// Adds plaintext to the block that is being assembled. Gives the block when it is complete.
-    fn assemble(&mut self, shard: &Shard, from: Block, range: std::ops::Range<usize>) -> Option<ReceivedBlock> {
-        let (mut block, have) =
-            self.assembly.take().unwrap_or_else(|| (shard.arena.lend_above_cap(), 0));
+    fn assemble(
+        &mut self,
+        shard: &Shard,
+        from: Block,
+        range: std::ops::Range<usize>,
+    ) -> Option<ReceivedBlock> {
+        let (mut block, have) = self.assembly.take().unwrap_or_else(|| (shard.arena.lend_above_cap(), 0));
         let part = range.len().min(BLOCK_BYTES - have);
         let to = ASSEMBLED_AT + have;
         block[to..to + part].copy_from_slice(&from[range.start..range.start + part]);
@@ -122,13 +126,32 @@ impl Receiver {
         Some(ReceivedBlock { buffer: block, at: ASSEMBLED_AT })
     }
 
+    /// Shows what was received and not opened to `take`, which says how much of it is done with. For the TLS handshake.
+    pub fn with_received<T>(&mut self, take: impl FnOnce(&mut [u8]) -> (usize, T)) -> T {
+        let (consumed, result) = match &mut self.buffer {
+            Some(buffer) => take(buffer.get_mut(self.at..self.filled).unwrap_or_default()),
+            None => take(&mut []),
+        };
+        self.at += consumed;
+        if self.at >= self.filled {
+            (self.at, self.filled) = (0, 0);
+            self.buffer = None;
+        }
+        result
+    }
+
     /// Reads more bytes, as many as the next record needs. Waits while the connection or the shard has enough to do.
     /// While nothing has arrived no buffer is held.
     pub async fn read(&mut self, shard: &Shard, connection: &Connection) -> Result<(), Close> {
         poll_fn(|cx| self.poll_read(shard, connection, cx)).await
     }
 
-    fn poll_read(&mut self, shard: &Shard, connection: &Connection, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+    fn poll_read(
+        &mut self,
+        shard: &Shard,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Close>> {
         if let Some(reason) = connection.closed() {
             return Poll::Ready(Err(reason));
         }
@@ -238,7 +261,8 @@ fn receive_block(
         match parsed {
             Ok(transmission) => {
                 let start = transmission.bytes.as_ptr().addr() - base;
-                let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(transmission.bytes.len())) else {
+                let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(transmission.bytes.len()))
+                else {
                     return Err(Close::BadBlock);
                 };
                 homes.push((shard.home(transmission.entity_id), (start, len)));
@@ -257,7 +281,12 @@ fn receive_block(
     if homes.iter().all(|(home, _)| *home == first_home) {
         let transmissions = homes.into_iter().map(|(_, place)| place).collect();
         let data = BatchData::Block(buffer.detach());
-        send(shard, connection, first_home, Batch { session: Arc::clone(session), data, transmissions, next: 0 });
+        send(
+            shard,
+            connection,
+            first_home,
+            Batch { session: Arc::clone(session), data, transmissions, next: 0 },
+        );
         return Ok(());
     }
     while let Some(&(home, _)) = homes.first() {

@@ -15,8 +15,8 @@ use ringpost_protocol::tls::{KEY_UPDATE_RECORD_BYTES, SEALED_BLOCK_BYTES};
 use ringpost_store::{IdHasher, PartitionMap};
 use slab::Slab;
 
-use super::connection::Connection;
 use super::address::AddressKey;
+use super::connection::Connection;
 use super::{RouterConfig, StopState};
 use crate::arena::Arena;
 use crate::counters::Counters;
@@ -161,7 +161,8 @@ impl Shard {
         let posted = Posted { letter, at: Instant::now() };
         let mut overflow = self.overflow.borrow_mut();
         let Some(waiting) = overflow.get_mut(to) else { return };
-        let refused = if waiting.is_empty() { self.endpoint.borrow().send(to, posted).err() } else { Some(posted) };
+        let refused =
+            if waiting.is_empty() { self.endpoint.borrow().send(to, posted).err() } else { Some(posted) };
         if let Some(posted) = refused {
             self.counters.mesh_full.add(1);
             waiting.push_back(posted);

@@ -156,7 +156,8 @@ impl Router {
         let stop = Arc::new(StopState::new(shards));
         let counters: Vec<Arc<Counters>> = (0..shards).map(|_| Arc::default()).collect();
         let cpus = sys::allowed_cpus();
-        let mut router = Self { addresses, stop: Arc::clone(&stop), counters: counters.clone(), threads: Vec::new() };
+        let mut router =
+            Self { addresses, stop: Arc::clone(&stop), counters: counters.clone(), threads: Vec::new() };
         let (started, starts) = std::sync::mpsc::channel();
         for (endpoint, counters) in mesh(shards, MESH_LANE_SLOTS).into_iter().zip(counters) {
             let id = endpoint.shard();

@@ -31,7 +31,7 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
         } else {
             sweep_in
         };
-        or(async { drop(sleep(wait).await) }, kicked(&shard)).await;
+        or(sleep(wait), kicked(&shard)).await;
         shard.wake_waiting_readers();
         retry_deliveries(&shard);
         let now = Instant::now();
@@ -94,7 +94,8 @@ async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duratio
         let step: Vec<_> = {
             let connections = shard.connections.borrow();
             let end = connections.capacity();
-            let step = (place..end.min(place + SWEEP_STEP)).filter_map(|ix| connections.get(ix).cloned()).collect();
+            let step =
+                (place..end.min(place + SWEEP_STEP)).filter_map(|ix| connections.get(ix).cloned()).collect();
             place += SWEEP_STEP;
             step
         };

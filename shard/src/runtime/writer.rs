@@ -140,8 +140,10 @@ fn seal(
                 tls.seal(&scratch.small[..], out)
             }
             Composed::Message { mut buffer, block_at, content_len, credit_home } => {
-                let block: &mut [u8; BLOCK_BYTES] =
-                    buffer.get_mut(block_at..).and_then(|bytes| bytes.first_chunk_mut()).ok_or(Close::BadBlock)?;
+                let block: &mut [u8; BLOCK_BYTES] = buffer
+                    .get_mut(block_at..)
+                    .and_then(|bytes| bytes.first_chunk_mut())
+                    .ok_or(Close::BadBlock)?;
                 sealer.seal(block, content_len).map_err(|_| Close::BadBlock)?;
                 let len = tls.seal(&block[..], out);
                 shard.arena.recycle(buffer);

@@ -27,7 +27,12 @@ impl Body {
     }
 
     /// Keeps the block with a body for which [`can_stay`](Self::can_stay) is true.
-    pub fn keep(mut block: Detached, body_at: usize, body_len: usize, header: DeliveryHeader) -> Option<Self> {
+    pub fn keep(
+        mut block: Detached,
+        body_at: usize,
+        body_len: usize,
+        header: DeliveryHeader,
+    ) -> Option<Self> {
         let clear_at = body_at.checked_sub(DELIVERY_BODY_OFFSET)?;
         let clear = block.get_mut(clear_at..)?.first_chunk_mut()?;
         header.frame(clear, body_len).ok()?;

@@ -31,7 +31,11 @@ enum Next {
     Answer(ErrorType),
     Ok,
     /// A SEND to accept; where its body lies in the transmission.
-    Store { queue: QueueIx, flags: MsgFlags, body: Range<usize> },
+    Store {
+        queue: QueueIx,
+        flags: MsgFlags,
+        body: Range<usize>,
+    },
 }
 
 impl Service {
@@ -87,7 +91,9 @@ impl Service {
                 Next::Answered
             }
             Command::New(new) => {
-                if !self.verified(session, parsed, Some(&new.recipient_key)) || !self.may_create(new.basic_auth) {
+                if !self.verified(session, parsed, Some(&new.recipient_key))
+                    || !self.may_create(new.basic_auth)
+                {
                     return Next::Answer(ErrorType::Auth);
                 }
                 self.new_queue(session, parsed, &new, today)
@@ -134,8 +140,15 @@ impl Service {
     }
 
     /// Whether the transmission is authorized by the key's owner. Without a key the same work is done, in vain.
-    fn verified(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, key: Option<&AuthPublicKey>) -> bool {
-        let Some(authorization) = Authorization::from_bytes(parsed.authorization.as_bytes()) else { return false };
+    fn verified(
+        &mut self,
+        session: &Arc<Session>,
+        parsed: &Transmission<'_>,
+        key: Option<&AuthPublicKey>,
+    ) -> bool {
+        let Some(authorization) = Authorization::from_bytes(parsed.authorization.as_bytes()) else {
+            return false;
+        };
         let claim = Claim {
             authorization: &authorization,
             authorized: parsed.for_authorization_parts(session.session_id.as_ref()),
@@ -234,7 +247,9 @@ impl Service {
         if self.subscribers.of(queue, session.conn).is_some() {
             return Next::Answer(PROHIBITED);
         }
-        if self.subscribers.peer(session).got.get(&queue).is_none() && self.is_subscription_limit_reached(session) {
+        if self.subscribers.peer(session).got.get(&queue).is_none()
+            && self.is_subscription_limit_reached(session)
+        {
             return Next::Answer(ErrorType::Quota);
         }
         let first = self.store.first_message(queue).map(|message| message.id);
@@ -303,7 +318,8 @@ impl Service {
         used_credit: bool,
     ) -> Next {
         let block = self.arena.lend_above_cap().detach();
-        let (Some(queue), Some(first)) = (self.store.queue(queue_ix), self.store.first_message(queue_ix)) else {
+        let (Some(queue), Some(first)) = (self.store.queue(queue_ix), self.store.first_message(queue_ix))
+        else {
             return Next::Answer(ErrorType::Internal);
         };
         let message_id = first.id;

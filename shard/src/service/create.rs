@@ -1,7 +1,7 @@
 //! NEW: keys and IDs of a queue.
 
 use rand_core::RngCore;
-use ringpost_protocol::command::{NewQueue as NewCommand, SubscribeMode};
+use ringpost_protocol::command::{NewQueue as NewCommand, QueueRequest};
 use ringpost_protocol::crypto::dh::DhPrivateKey;
 use ringpost_protocol::error::{CommandError, ErrorType};
 use ringpost_protocol::keys::DhPublicKey;
@@ -32,13 +32,8 @@ impl Service {
     /// Makes the queue of an authorized NEW.
     pub(super) fn create(&mut self, new: &NewCommand<'_>, today: u32) -> Result<Created, ErrorType> {
         // Link data and notifiers exist from versions on that the handshake does not offer yet.
-        let has_link = !matches!(
-            new.request,
-            None | Some(
-                ringpost_protocol::command::QueueRequest::Messaging(None)
-                    | ringpost_protocol::command::QueueRequest::Contact(None)
-            )
-        );
+        let has_link =
+            !matches!(new.request, None | Some(QueueRequest::Messaging(None) | QueueRequest::Contact(None)));
         if has_link || new.notifier.is_some() {
             return Err(ErrorType::Cmd(CommandError::Prohibited));
         }
@@ -51,7 +46,7 @@ impl Service {
                 sender_id,
                 recipient_key: new.recipient_key.clone(),
                 delivery_secret: *secret.as_bytes(),
-                mode: new.request.as_ref().map(ringpost_protocol::command::QueueRequest::mode),
+                mode: new.request.as_ref().map(QueueRequest::mode),
             };
             if let Ok(queue) = self.store.create(record, today) {
                 self.counters.queues_created.add(1);
@@ -60,10 +55,6 @@ impl Service {
             }
         }
         Err(ErrorType::Internal)
-    }
-
-    pub(super) fn wants_subscription(new: &NewCommand<'_>) -> bool {
-        new.subscribe == SubscribeMode::Subscribe
     }
 
     /// IDs that fall into one partition, and that into this shard: queues live where their recipient is connected

@@ -11,9 +11,13 @@ use super::body::Body;
 /// How the asking connection reads the queue.
 pub enum Reading {
     No,
-    Subscribed { delivered: Option<MessageId> },
+    Subscribed {
+        delivered: Option<MessageId>,
+    },
     /// With GET.
-    Got { delivered: Option<MessageId> },
+    Got {
+        delivered: Option<MessageId>,
+    },
 }
 
 pub fn queue_info(queue: &Queue<Body>, reading: &Reading) -> String {

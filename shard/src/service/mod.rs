@@ -235,7 +235,8 @@ impl Service {
             }
             return;
         };
-        let (Some(queue), Some(first)) = (self.store.queue(queue_ix), self.store.first_message(queue_ix)) else {
+        let (Some(queue), Some(first)) = (self.store.queue(queue_ix), self.store.first_message(queue_ix))
+        else {
             return;
         };
         let Some(message) = delivery::deliver(block.detach(), &session, &[], queue, first) else { return };
@@ -250,7 +251,9 @@ impl Service {
     }
 
     fn move_line(&mut self, conn: ConnRef) {
-        while self.subscribers.known_peer(conn).is_some_and(|peer| peer.credit > 0) && !self.starved.contains(&conn) {
+        while self.subscribers.known_peer(conn).is_some_and(|peer| peer.credit > 0)
+            && !self.starved.contains(&conn)
+        {
             let Some(queue) = self.subscribers.next_in_line(conn) else { return };
             self.deliver_or_wait(queue);
         }
@@ -262,7 +265,9 @@ impl Service {
 
     /// Sends an event to a connection that may be another than the one whose batch is processed.
     fn event(&mut self, conn: ConnRef, entity_id: &[u8], response: &Response<'_>) {
-        let Some(session) = self.subscribers.known_peer(conn).map(|peer| Arc::clone(&peer.session)) else { return };
+        let Some(session) = self.subscribers.known_peer(conn).map(|peer| Arc::clone(&peer.session)) else {
+            return;
+        };
         let mut bytes = Vec::new();
         append(&mut bytes, &session, &[], entity_id, response);
         self.outputs.push(Output::Responses { conn, bytes, answered: false });
@@ -289,7 +294,13 @@ impl Service {
 }
 
 /// Appends a transmission with its 2-byte length.
-pub fn append(out: &mut Vec<u8>, session: &Session, corr_id: &[u8], entity_id: &[u8], response: &Response<'_>) {
+pub fn append(
+    out: &mut Vec<u8>,
+    session: &Session,
+    corr_id: &[u8],
+    entity_id: &[u8],
+    response: &Response<'_>,
+) {
     let at = out.len();
     out.extend_from_slice(&[0, 0]);
     let format = Format::of_session(session.version);

@@ -23,7 +23,12 @@ struct Entry {
 
 impl SecretCache {
     /// The secret for a key used with an entity, agreed by `agree` if it is not remembered.
-    pub fn secret(&mut self, entity_id: &[u8], public_key: &[u8; 32], agree: impl FnOnce() -> BoxKey) -> &BoxKey {
+    pub fn secret(
+        &mut self,
+        entity_id: &[u8],
+        public_key: &[u8; 32],
+        agree: impl FnOnce() -> BoxKey,
+    ) -> &BoxKey {
         let known = self
             .entries
             .iter()
@@ -34,8 +39,7 @@ impl SecretCache {
             if self.entries.len() >= SENDER_SECRETS_PER_CONNECTION {
                 self.entries.pop_front();
             }
-            let entry =
-                Entry { entity_id: entity_id.into(), public_key: *public_key, secret: agree() };
+            let entry = Entry { entity_id: entity_id.into(), public_key: *public_key, secret: agree() };
             self.entries.push_back(entry);
             self.entries.len() - 1
         };

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use rand_core::SeedableRng;
 use ringpost_protocol::command::{Command, MsgFlags, NewQueue, QueueRequest, SubscribeMode};
-use ringpost_protocol::crypto::authorization::{AuthPrivateKey, AuthorizeContext};
+use ringpost_protocol::crypto::authorization::AuthPrivateKey;
 use ringpost_protocol::crypto::boxes::BoxKey;
 use ringpost_protocol::crypto::delivery::{DeliveredKind, decrypt_message};
 use ringpost_protocol::crypto::dh::DhPrivateKey;
@@ -85,12 +85,17 @@ impl World {
         let corr_id = [self.next_corr; 24];
         let mut buffer = Vec::new();
         let format = Format::of_session(session.version);
-        let authorized =
-            Authorized::command(format, session.session_id.as_ref(), &corr_id, entity_id, command, &mut buffer);
+        let authorized = Authorized::command(
+            format,
+            session.session_id.as_ref(),
+            &corr_id,
+            entity_id,
+            command,
+            &mut buffer,
+        );
         let made = key.map(|key| {
             let router_key = session.router_key.public();
-            let context = AuthorizeContext { router_key: Some(&router_key), corr_id: &corr_id };
-            key.authorize(&[authorized.for_authorization()], context).unwrap()
+            key.authorize(&[authorized.for_authorization()], Some(&router_key), &corr_id).unwrap()
         });
         let authorization = match &made {
             Some(made) => Authorization::from_bytes(made.as_bytes()).unwrap(),
@@ -113,6 +118,8 @@ impl World {
         }
         let data = BatchData::Block(block);
         let mut batch = Batch { session: Arc::clone(session), data, transmissions: places, next: 0 };
+        // Transmissions carry the session of the connection they go to.
+        let of = |conn: ConnRef| super::tests::session(conn.place, session.version.0);
         let mut answered = 0;
         let mut got = Vec::new();
         while !self.service.process(&mut batch, 2, self.now_secs) {}
@@ -123,12 +130,12 @@ impl World {
                     let mut rest = &bytes[..];
                     while let Some((len, after)) = rest.split_first_chunk() {
                         let (bytes, after) = after.split_at(usize::from(u16::from_be_bytes(*len)));
-                        got.push((conn.place, decode(session, bytes)));
+                        got.push((conn.place, decode(&of(conn), bytes)));
                         rest = after;
                     }
                 }
                 Output::Message { conn, message, .. } => {
-                    got.push((conn.place, decode(session, &message.bytes()[2..])));
+                    got.push((conn.place, decode(&of(conn), &message.bytes()[2..])));
                 }
             }
         }
@@ -165,7 +172,13 @@ impl World {
         Queue { recipient_id: recipient_id.clone(), sender_id: sender_id.clone(), key, secret }
     }
 
-    fn send(&mut self, session: &Arc<Session>, queue: &Queue, key: Option<&AuthPrivateKey>, body: &[u8]) -> Vec<(u32, Got)> {
+    fn send(
+        &mut self,
+        session: &Arc<Session>,
+        queue: &Queue,
+        key: Option<&AuthPrivateKey>,
+        body: &[u8],
+    ) -> Vec<(u32, Got)> {
         self.command(session, &queue.sender_id, key, &Command::Send { flags: MsgFlags::default(), body })
     }
 
@@ -215,12 +228,14 @@ fn messages_of_every_size_arrive_in_order() {
     let mut world = world();
     let (recipient, sender) = (session(1, 18), session(2, 18));
     let queue = world.new_queue(&recipient, SubscribeMode::Subscribe);
-    let bodies: Vec<Vec<u8>> = [0, 1, 5000, 12 * 1024, 16_000, 16_048].iter().map(|&n| vec![b'a'; n]).collect();
+    let bodies: Vec<Vec<u8>> =
+        [0, 1, 5000, 12 * 1024, 16_000, 16_048].iter().map(|&n| vec![b'a'; n]).collect();
     for body in &bodies {
         let got = world.send(&sender, &queue, None, body);
         assert_eq!(got[0], (2, Got::Ok));
         let (id, opened_body) = opened(&got[1], 1, &queue);
         assert_eq!(opened_body.as_ref(), Some(body));
+        world.service.return_credit(recipient.conn, 1);
         assert_eq!(world.ack(&recipient, &queue, &id), [(1, Got::Ok)]);
     }
     assert_eq!(world.service.message_bytes(), 0);
@@ -475,7 +490,6 @@ fn versions_6_and_7_speak_their_forms() {
         let queue = world.new_queue(&a, SubscribeMode::Subscribe);
         let got = world.send(&b, &queue, None, &[1; 16_088]);
         assert_eq!(got[0], (2, Got::Ok));
-        // Events carry the session of the connection they go to: decode with it.
         let Got::Msg { .. } = &got[1].1 else { panic!("{got:?}") };
         let got = world.command(&a, &queue.recipient_id, Some(&queue.key), &Command::Sub);
         assert_eq!(got[0], (1, Got::Ok), "SOK is written as OK below 16");

@@ -4,8 +4,8 @@
 //! or on the kind of its key: a check against a dummy key stands in where there is nothing to check against.
 
 use ringpost_protocol::crypto::authorization::{
-    Authorization, VerifyContext, authenticator_box_key, authenticator_hash, verify, verify_authenticator,
-    DUMMY_X25519_KEY,
+    Authorization, DUMMY_X25519_KEY, VerifyContext, authenticator_box_key, authenticator_hash, verify,
+    verify_authenticator,
 };
 use ringpost_protocol::crypto::boxes::nonce_from;
 use ringpost_protocol::keys::AuthPublicKey;
@@ -23,7 +23,12 @@ pub struct Claim<'a> {
 }
 
 /// Whether the claim was made by the owner of the key. False without a key, after the same work.
-pub fn holds(claim: &Claim<'_>, key: Option<&AuthPublicKey>, session: &Session, secrets: &mut SecretCache) -> bool {
+pub fn holds(
+    claim: &Claim<'_>,
+    key: Option<&AuthPublicKey>,
+    session: &Session,
+    secrets: &mut SecretCache,
+) -> bool {
     let Authorization::X25519(authenticator) = claim.authorization else {
         let context = VerifyContext { session_key: None, corr_id: claim.corr_id };
         return verify(claim.authorization, &claim.authorized, key, context);

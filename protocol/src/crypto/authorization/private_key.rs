@@ -60,8 +60,8 @@ impl AuthPrivateKey {
         }
     }
 
-    /// Authorizes the joined parts. `session_key` is the router's key from its hello, and `corr_id` the correlation ID of
-    /// the transmission: both matter to X25519 keys alone.
+    /// Authorizes the joined parts. `session_key` is the router's key from its hello, and `corr_id` the
+    /// correlation ID of the transmission: both matter to X25519 keys alone.
     pub fn authorize(
         &self,
         authorized: &[&[u8]],

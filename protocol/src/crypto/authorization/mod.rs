@@ -1,17 +1,18 @@
 //! Authorization of commands: "Cryptographic algorithms" and "Deniable client authentication scheme".
 //!
-//! A command is authorized by a signature (Ed25519: 64 bytes, Ed448: 114) or, with an X25519 key, by an authenticator:
-//! the box of 80 bytes around the SHA-512 of the authorized bytes, whose secret is agreed between the queue's key and the
-//! router's key of this session, and whose nonce is the correlation ID.
+//! A command is authorized by a signature (Ed25519: 64 bytes, Ed448: 114) or, with an X25519 key, by an
+//! authenticator: the box of 80 bytes around the SHA-512 of the authorized bytes, whose secret is agreed
+//! between the queue's key and the router's key of this session, and whose nonce is the correlation ID.
 //!
-//! The authorized bytes come in parts, since the session ID (and in a service session the certificate's fingerprint) is
-//! not sent: nobody has to join them.
+//! The authorized bytes come in parts, since the session ID (and in a service session the certificate's
+//! fingerprint) is not sent: nobody has to join them.
 //!
 //! # Equal time
 //!
-//! Whether a queue exists, and which kind of key it has, must not show in the time of `ERR AUTH` ("Command verification").
-//! So a check takes `Option<&AuthPublicKey>` and does the same work for a missing key, for a key of another kind and for
-//! a right one: where there is none to check against it uses a fixed key, and answers false whatever comes out.
+//! Whether a queue exists, and which kind of key it has, must not show in the time of `ERR AUTH` ("Command
+//! verification"). So a check takes `Option<&AuthPublicKey>` and does the same work for a missing key, for a
+//! key of another kind and for a right one: where there is none to check against it uses a fixed key, and
+//! answers false whatever comes out.
 
 mod private_key;
 mod signature;
@@ -50,8 +51,8 @@ pub enum Authorization {
 }
 
 impl Authorization {
-    /// None if there is no authorization of this length: `ERR CMD SYNTAX` is due then, except for the empty field, which
-    /// says that the command is not authorized.
+    /// None if there is no authorization of this length: `ERR BLOCK` is due then, except for the empty field,
+    /// which says that the command is not authorized.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         match bytes.len() {
             64 => bytes.try_into().ok().map(Self::Ed25519),
@@ -79,8 +80,11 @@ pub struct VerifyContext<'a> {
     pub corr_id: &'a [u8],
 }
 
-/// Whether `authorization` is one of `authorized` (the parts, joined) by the owner of `queue_key`. False for a missing key
-/// and for one of another kind, after the same work.
+/// Whether `authorization` is one of `authorized` (the parts, joined) by the owner of `queue_key`. False for
+/// a missing key and for one of another kind, after the same work.
+///
+/// An Ed448 signature costs some fifty times an Ed25519 one (2 ms against 38 us), whoever sends it and
+/// whether or not there is such a queue: bound how many are checked in a row.
 pub fn verify(
     authorization: &Authorization,
     authorized: &[&[u8]],
@@ -111,12 +115,12 @@ pub fn authenticator_hash(authorized: &[&[u8]]) -> [u8; HASH_BYTES] {
     hash.finalize().into()
 }
 
-/// The key of the authenticators between a queue's key and a session's, and whether `queue_key` was of the right kind:
-/// if not, the key is agreed with [`DUMMY_X25519_KEY`] and what it verifies counts for nothing.
+/// The key of the authenticators between a queue's key and a session's, and whether `queue_key` was of the
+/// right kind: if not, the key is agreed with [`DUMMY_X25519_KEY`] and what it verifies counts for nothing.
 ///
-/// This is nearly all the cost of a check, so a router may keep the key for the queue's later commands in the session.
-/// It must then keep the one for an ID without a queue as well, under that ID: otherwise the second try tells which
-/// of the two it was.
+/// This is nearly all the cost of a check, so a router may keep the key for the queue's later commands in the
+/// session. It must then keep the one for an ID without a queue as well, under that ID: otherwise the second
+/// try tells which of the two it was.
 pub fn authenticator_box_key(
     session_key: &DhPrivateKey,
     queue_key: Option<&AuthPublicKey>,

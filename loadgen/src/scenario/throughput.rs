@@ -1,0 +1,57 @@
+//! As many messages as the router takes: each pair keeps its places full.
+
+use std::sync::Arc;
+
+use super::pair::{Load, Pace, make_pairs};
+use super::{Context, Failure, Outcome, panicked};
+use crate::cli::Throughput;
+use crate::verify::Verification;
+use tokio::task::JoinSet;
+
+pub async fn run(context: Arc<Context>, options: Throughput) -> Result<Outcome, Failure> {
+    let Throughput { pairs: pair_options, duration_secs, messages, .. } = options;
+    let pairs = make_pairs(&context, pair_options.pairs.get()).await?;
+    let load = Load::new(Arc::clone(&context), pair_options)?;
+    let run = &context.run;
+    run.set_phase("warming up");
+    let mut tasks = JoinSet::new();
+    let units = 2 * pairs.len() as u64;
+    for pair in pairs {
+        tasks.spawn(pair.run(Arc::clone(&load), Pace::Closed { messages }));
+    }
+    let timing = async {
+        run.sleep(context.warmup).await;
+        run.set_phase("measuring");
+        run.open_window();
+        if messages.is_some() {
+            run.interrupted().await;
+        } else {
+            run.sleep(duration_secs).await;
+            run.close_window();
+            run.mark_after(units);
+        }
+        run.set_phase("waiting for the last messages");
+        load.stop();
+        std::future::pending::<()>().await;
+    };
+    let mut found = Verification::default();
+    let joining = async {
+        while let Some(joined) = tasks.join_next().await {
+            found.add(joined.map_err(panicked)?);
+        }
+        Ok::<_, Failure>(())
+    };
+    tokio::select! {
+        () = timing => {}
+        joined = joining => joined?,
+    }
+    // With a number of messages the window ends with the last of them.
+    run.close_window();
+    Ok(Outcome {
+        latencies: load.latencies(false),
+        verification: Some(found),
+        body_bytes: Some(load.options.body_bytes),
+        has_rates: true,
+        notes: Vec::new(),
+    })
+}
