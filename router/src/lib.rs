@@ -23,6 +23,7 @@ mod address;
 mod clock;
 mod descriptors;
 mod files;
+mod listen;
 mod logging;
 mod random;
 mod signals;

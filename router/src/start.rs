@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
@@ -14,7 +13,7 @@ use crate::exit::{Fatal, Reason};
 use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
 use crate::paths::Paths;
 use crate::settings::{LogLevel, Settings, Shards, notices};
-use crate::{descriptors, identity, logging, signals, version};
+use crate::{descriptors, identity, listen, logging, signals, version};
 
 /// Between two looks for expired messages, as the reference.
 const EXPIRY_INTERVAL_SECS: u64 = 7_200;
@@ -29,7 +28,7 @@ pub struct StartOptions {
 /// Runs a router until it is stopped. What the operator should know goes to `out`, logs go to standard error.
 pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Result<(), Fatal> {
     let ini = read_ini(paths)?;
-    let mut settings = Settings::read(&ini).map_err(config_error)?;
+    let mut settings = Settings::read(&ini).map_err(|error| config_error(&error))?;
     logging::start(options.log_level.unwrap_or(settings.log_level))?;
     for notice in notices(&ini) {
         tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
@@ -41,7 +40,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
     settings.limits.connections = descriptors::raise_limit(settings.limits.connections);
     serve(
         Config {
-            listen: listen_addresses(&settings),
+            listen: listen::addresses(&settings),
             shards,
             credentials,
             versions: VersionRange::ALL,
@@ -61,6 +60,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
 /// Runs the router until a signal or a failure ends it.
 fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop_secs = config.limits.stop_secs;
+    listen::wait_until_free(&config.listen);
     // Before the router, so that an early signal is not lost.
     let signals = signals::listen()?;
     let router = Router::start(config).map_err(start_error)?;
@@ -91,10 +91,10 @@ fn read_ini(paths: &Paths) -> Result<Ini, Fatal> {
         .remedy("Run `smp-server init`."),
         _ => Fatal::new(Reason::Config, format!("cannot read {}: {error}", path.display())),
     })?;
-    Ini::parse(&path, &bytes).map_err(config_error)
+    Ini::parse(&path, &bytes).map_err(|error| config_error(&error))
 }
 
-fn config_error(error: IniError) -> Fatal {
+fn config_error(error: &IniError) -> Fatal {
     Fatal::new(Reason::Config, error.to_string())
 }
 
@@ -103,21 +103,6 @@ fn shard_count(shards: Shards) -> usize {
         Shards::Fixed(count) => count.get(),
         // Honours affinity and CPU quotas of containers.
         Shards::Auto => std::thread::available_parallelism().map_or(1, usize::from).min(Shards::MAX),
-    }
-}
-
-/// Every port on every address.
-fn listen_addresses(settings: &Settings) -> Vec<SocketAddr> {
-    let all = [all_addresses()];
-    let ips = if settings.listen.is_empty() { &all[..] } else { &settings.listen };
-    settings.ports.iter().flat_map(|port| ips.iter().map(|ip| SocketAddr::new(*ip, *port))).collect()
-}
-
-/// The IPv6 wildcard takes IPv4 connections too; it does not exist where IPv6 is switched off.
-fn all_addresses() -> IpAddr {
-    match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
-        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
-        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -159,7 +144,7 @@ fn tell(out: &mut dyn Write, lines: &[String]) {
 fn start_error(error: StartError) -> Fatal {
     let message = error.to_string();
     match error {
-        StartError::Listen { address, source } => listen_error(address, &source),
+        StartError::Listen { address, source } => listen::error(address, &source),
         StartError::LockedMemory { .. } => Fatal::new(Reason::LockedMemory, message),
         StartError::IoUring(_) => Fatal::new(Reason::NoIoUring, message),
         StartError::Tls(_) => Fatal::new(Reason::Certificate, message),
@@ -168,52 +153,11 @@ fn start_error(error: StartError) -> Fatal {
     }
 }
 
-fn listen_error(address: SocketAddr, source: &io::Error) -> Fatal {
-    let (reason, remedy) = match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            (Reason::PortInUse, "Stop the other process, or change [TRANSPORT] port in the ini.")
-        }
-        io::ErrorKind::PermissionDenied => (
-            Reason::PortRefused,
-            "Ports below 1024 need the capability CAP_NET_BIND_SERVICE; or change [TRANSPORT] port in the ini.",
-        ),
-        io::ErrorKind::AddrNotAvailable => (
-            Reason::PortRefused,
-            "It is not an address of this machine: change [RINGPOST] listen in the ini.",
-        ),
-        _ => (Reason::PortRefused, "See [TRANSPORT] port and [RINGPOST] listen in the ini."),
-    };
-    Fatal::new(reason, format!("cannot listen on {address}: {source}")).remedy(remedy)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::path::Path;
-
     use super::*;
-
-    fn settings(text: &str) -> Settings {
-        Settings::read(&Ini::parse(Path::new("x.ini"), text.as_bytes()).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn every_port_is_opened_on_every_address() {
-        let two = settings("[TRANSPORT]\nport = 5223,443\n[RINGPOST]\nlisten = 127.0.0.1,::1\n");
-        let addresses: Vec<String> = listen_addresses(&two).iter().map(SocketAddr::to_string).collect();
-        assert_eq!(addresses, ["127.0.0.1:5223", "[::1]:5223", "127.0.0.1:443", "[::1]:443"]);
-        let all = listen_addresses(&settings("[TRANSPORT]\nport = 5223\n"));
-        assert!(matches!(all.as_slice(), [one] if one.ip().is_unspecified() && one.port() == 5223));
-    }
-
-    #[test]
-    fn errors_of_sockets_have_codes_of_their_own() {
-        let reason = |kind| listen_error("127.0.0.1:443".parse().unwrap(), &io::Error::from(kind)).reason;
-        assert_eq!(reason(io::ErrorKind::AddrInUse), Reason::PortInUse);
-        assert_eq!(reason(io::ErrorKind::PermissionDenied), Reason::PortRefused);
-        assert_eq!(reason(io::ErrorKind::AddrNotAvailable), Reason::PortRefused);
-    }
 
     #[test]
     fn a_fixed_number_of_shards_is_kept() {

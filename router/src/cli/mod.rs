@@ -33,7 +33,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make keys, certificates and the configuration of a new server
-    Init(init::InitArguments),
+    Init(Box<init::InitArguments>),
     /// Start the server
     Start(start::StartArguments),
 }
