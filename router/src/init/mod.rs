@@ -119,8 +119,8 @@ fn make_identity(certificate_name: &str) -> Result<Identity, Fatal> {
         let reason = if error == GenerateError::Name { Reason::Usage } else { Reason::Certificate };
         Fatal::new(reason, format!("cannot make the certificates: {error}"))
     };
-    let authority = CertificateAuthority::generate(&random()?, now_secs).map_err(certificate_error)?;
-    let server = authority.issue(certificate_name, &random()?, now_secs).map_err(certificate_error)?;
+    let authority = CertificateAuthority::generate(&*random()?, now_secs).map_err(certificate_error)?;
+    let server = authority.issue(certificate_name, &*random()?, now_secs).map_err(certificate_error)?;
     let fingerprint = fingerprint_text(&authority.fingerprint());
     Ok(Identity { authority, server, fingerprint })
 }
