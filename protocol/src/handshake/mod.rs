@@ -1,1 +1,111 @@
-//! To be written.
+//! Hello blocks of SMP: "Transport handshake" of the protocol text. Blocks in, blocks and the agreed session out.
+//!
+//! ```text
+//! router                                          client
+//!   RouterHandshake::start  -- router hello -->     ClientHandshake::router_hello
+//!   RouterHandshake::client_hello  <-- client hello --
+//!   write_service_response  -- only to services -->  read_service_response
+//! ```
+//!
+//! Handshake blocks are padded and never encrypted inside TLS. Bytes behind what is known here are ignored, so that
+//! later versions can add to them.
+
+mod client;
+mod router;
+mod service;
+mod wire;
+
+use std::fmt;
+
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+use crate::error::{HandshakeError, TransportError};
+use crate::keys::DhPublicKey;
+use crate::tls::ALPN_SMP;
+use crate::version::{SmpVersion, VersionRange};
+
+pub use client::{ClientHandshake, ClientSession, RouterKey};
+pub use router::{RouterHandshake, RouterHello, RouterSession};
+pub use service::{
+    ServiceHello, ServiceResponse, ServiceRole, VerifiedService, read_service_response,
+    write_service_response,
+};
+
+/// Why there is no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeFailure {
+    #[error("a handshake block is not padded as it must be")]
+    Block,
+    #[error("a handshake block cannot be read")]
+    Parse,
+    #[error("there is no protocol version that both sides have")]
+    Version,
+    #[error("the router's hello is for another TLS session")]
+    Session,
+    #[error("the client wants a router with another identity")]
+    Identity,
+    #[error("a certificate or a key signed with it is not valid")]
+    BadAuth,
+    #[error("the handshake does not fit into a block")]
+    TooLarge,
+    #[error("the router refused the service: {0:?}")]
+    Refused(TransportError),
+}
+
+impl From<HandshakeFailure> for TransportError {
+    fn from(failure: HandshakeFailure) -> Self {
+        match failure {
+            HandshakeFailure::Block => Self::Block,
+            HandshakeFailure::Parse => Self::Handshake(HandshakeError::Parse),
+            HandshakeFailure::Version => Self::Version,
+            HandshakeFailure::Session => Self::Session,
+            HandshakeFailure::Identity => Self::Handshake(HandshakeError::Identity),
+            HandshakeFailure::BadAuth => Self::Handshake(HandshakeError::BadAuth),
+            HandshakeFailure::TooLarge => Self::LargeMsg,
+            HandshakeFailure::Refused(error) => error,
+        }
+    }
+}
+
+/// The versions that a router offers after TLS with this protocol name: without one the client is an old one.
+pub fn offered_versions(alpn: Option<&[u8]>) -> VersionRange {
+    if alpn == Some(ALPN_SMP) { VersionRange::ALL } else { VersionRange::WITHOUT_ALPN }
+}
+
+/// 32 secret bytes: a private key or a shared secret. Wiped when dropped, never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionSecret(Zeroizing<[u8; 32]>);
+
+impl SessionSecret {
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The public key, if this is an X25519 private key.
+    fn public_key(&self) -> DhPublicKey {
+        DhPublicKey(PublicKey::from(&StaticSecret::from(*self.0)).to_bytes())
+    }
+
+    /// X25519: this private key with the other side's public key. The plain output, without derivation.
+    fn agree(&self, with: &DhPublicKey) -> Self {
+        let shared = StaticSecret::from(*self.0).diffie_hellman(&PublicKey::from(with.0));
+        Self::new(shared.to_bytes())
+    }
+}
+
+impl fmt::Debug for SessionSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSecret")
+    }
+}
+
+/// Blocks are encrypted inside TLS from version 11 on, if the client sent a key, but not for proxies, whose contents
+/// are encrypted already.
+fn encrypts_blocks(version: SmpVersion, secret: Option<&SessionSecret>, proxy: bool) -> bool {
+    version >= SmpVersion::BLOCK_ENCRYPTION && secret.is_some() && !proxy
+}

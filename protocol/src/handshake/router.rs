@@ -1,0 +1,115 @@
+//! The router's side of the handshake.
+
+use super::service::ServiceHello;
+use super::wire::{Writer, unpad, x25519_spki};
+use super::{HandshakeFailure, SessionSecret, encrypts_blocks};
+use crate::certificate::{RouterCredentials, sign_key};
+use crate::keys::DhPublicKey;
+use crate::limits::BLOCK_BYTES;
+use crate::tls::SessionId;
+use crate::version::{SmpVersion, VersionRange};
+
+/// What a router's hello is made of.
+#[derive(Debug)]
+pub struct RouterHello<'a> {
+    /// See [`super::offered_versions`].
+    pub offered: VersionRange,
+    /// That of the TLS session.
+    pub session_id: SessionId,
+    pub credentials: &'a RouterCredentials,
+    /// A new X25519 private key: 32 random bytes.
+    pub session_private_key: SessionSecret,
+    /// Only for WebSocket sessions: the 32 bytes that the client wants to see signed. Browsers do not show the page
+    /// the router's certificate in TLS, so the router proves here that it has the leaf's key (from version 19).
+    pub web_challenge: Option<&'a [u8; 32]>,
+}
+
+/// A router that has sent its hello and waits for the client's.
+#[derive(Debug)]
+pub struct RouterHandshake {
+    offered: VersionRange,
+    session_id: SessionId,
+    identity: [u8; 32],
+    session_private_key: SessionSecret,
+}
+
+/// What router and client agreed on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RouterSession<'b> {
+    pub session_id: SessionId,
+    pub version: SmpVersion,
+    /// From the least version offered to the agreed one.
+    pub versions: VersionRange,
+    /// The router's part of the session key: authenticators of commands are verified with it and the queue's key.
+    pub session_private_key: SessionSecret,
+    pub client_key: Option<DhPublicKey>,
+    /// X25519 of both session keys, if the client sent one.
+    pub secret: Option<SessionSecret>,
+    /// Whether blocks are encrypted inside TLS, with chains derived from `secret` and `session_id`.
+    pub block_encryption: bool,
+    /// The client is a router that forwards commands of others.
+    pub proxy: bool,
+    /// The client is a service, which waits for [`super::write_service_response`].
+    pub service: Option<ServiceHello<'b>>,
+}
+
+impl RouterHandshake {
+    /// Writes the router's hello into `block`.
+    pub fn start(hello: RouterHello<'_>, block: &mut [u8; BLOCK_BYTES]) -> Result<Self, HandshakeFailure> {
+        let RouterHello { offered, session_id, credentials, session_private_key, web_challenge } = hello;
+        let mut writer = Writer::new(block);
+        writer.word16(offered.min().0)?;
+        writer.word16(offered.max().0)?;
+        writer.short(session_id.as_ref())?;
+        if offered.max() >= SmpVersion::AUTH_COMMANDS {
+            writer.chain(&credentials.chain)?;
+            let spki = x25519_spki(&session_private_key.public_key());
+            writer.large(&sign_key(&spki, &credentials.key))?;
+        }
+        if let Some(challenge) = web_challenge
+            && offered.max() >= SmpVersion::SERVICE_SUBSCRIPTIONS
+        {
+            let signed = [&challenge[..], session_id.as_ref()].concat();
+            writer.short(&credentials.key.sign(&signed))?;
+        }
+        writer.finish()?;
+        Ok(Self { offered, session_id, identity: credentials.ca_fingerprint, session_private_key })
+    }
+
+    /// Takes the client's hello. On an error the connection is closed without an answer.
+    pub fn client_hello(self, block: &[u8]) -> Result<RouterSession<'_>, HandshakeFailure> {
+        let mut reader = unpad(block)?;
+        let version = reader.version().ok_or(HandshakeFailure::Parse)?;
+        let identity = reader.short().ok_or(HandshakeFailure::Parse)?;
+        let client_key =
+            if version >= SmpVersion::AUTH_COMMANDS { reader.optional_x25519_key() } else { None };
+        let proxy = if version >= SmpVersion::PROXY_FLAG {
+            reader.flag().ok_or(HandshakeFailure::Parse)?
+        } else {
+            false
+        };
+        let service = if version >= SmpVersion::SERVICE_CERTIFICATES {
+            ServiceHello::read_optional(&mut reader)?
+        } else {
+            None
+        };
+        if identity != self.identity {
+            return Err(HandshakeFailure::Identity);
+        }
+        let versions = VersionRange::new(self.offered.min(), version)
+            .filter(|_| self.offered.contains(version))
+            .ok_or(HandshakeFailure::Version)?;
+        let secret = client_key.as_ref().map(|key| self.session_private_key.agree(key));
+        Ok(RouterSession {
+            session_id: self.session_id,
+            version,
+            versions,
+            block_encryption: encrypts_blocks(version, secret.as_ref(), proxy),
+            session_private_key: self.session_private_key,
+            client_key,
+            secret,
+            proxy,
+            service,
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! Services: clients with a certificate of their own (from version 16), and the third message of their handshake.
+
+use super::HandshakeFailure;
+use super::wire::{Reader, Writer, ed25519_key, unpad};
+use crate::certificate::chain::{Certificate, router_identity};
+use crate::certificate::{fingerprint, verify_signed_key};
+use crate::error::{HandshakeError, TransportError};
+use crate::limits::BLOCK_BYTES;
+
+/// What a service client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceRole {
+    /// "M"
+    Messaging,
+    /// "N"
+    Notifier,
+    /// "P"
+    Proxy,
+}
+
+impl ServiceRole {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Messaging => b'M',
+            Self::Notifier => b'N',
+            Self::Proxy => b'P',
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'M' => Some(Self::Messaging),
+            b'N' => Some(Self::Notifier),
+            b'P' => Some(Self::Proxy),
+            _ => None,
+        }
+    }
+}
+
+/// The service's part of a client hello, as sent: not verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceHello<'a> {
+    pub role: ServiceRole,
+    /// DER, leaf first, at least one. A single one is self-signed.
+    pub chain: Vec<&'a [u8]>,
+    /// An Ed25519 key signed by the leaf: see [`crate::certificate::signed_key`].
+    pub signed_key: &'a [u8],
+}
+
+/// A service that has proved to own its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedService {
+    pub role: ServiceRole,
+    /// SHA-256 of the identity certificate's DER: of the only certificate, or the second of 2 to 4.
+    pub fingerprint: [u8; 32],
+    /// The Ed25519 key that signs commands in this session.
+    pub session_key: [u8; 32],
+}
+
+impl<'a> ServiceHello<'a> {
+    /// "0", or "1" and the service's part.
+    pub(super) fn read_optional(reader: &mut Reader<'a>) -> Result<Option<Self>, HandshakeFailure> {
+        match reader.byte() {
+            Some(b'0') => Ok(None),
+            Some(b'1') => Self::read(reader).map(Some).ok_or(HandshakeFailure::Parse),
+            _ => Err(HandshakeFailure::Parse),
+        }
+    }
+
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let role = ServiceRole::from_byte(reader.byte()?)?;
+        let chain = reader.chain()?;
+        let signed_key = reader.large()?;
+        Some(Self { role, chain, signed_key })
+    }
+
+    pub(super) fn write_optional(
+        service: Option<&Self>,
+        writer: &mut Writer<'_>,
+    ) -> Result<(), HandshakeFailure> {
+        let Some(service) = service else {
+            return writer.put(b"0");
+        };
+        writer.put(&[b'1', service.role.byte()])?;
+        writer.chain(&service.chain)?;
+        writer.large(service.signed_key)
+    }
+
+    /// Checks the service against the chain that the client proved to own in TLS: both must be equal, and the leaf's
+    /// key must have signed the session key. Otherwise the service is to be told [`HandshakeError::BadAuth`].
+    pub fn verify<T: AsRef<[u8]>>(&self, tls_chain: &[T]) -> Result<VerifiedService, HandshakeFailure> {
+        if !self.chain.iter().copied().eq(tls_chain.iter().map(AsRef::as_ref)) {
+            return Err(HandshakeFailure::BadAuth);
+        }
+        self.verified().ok_or(HandshakeFailure::BadAuth)
+    }
+
+    fn verified(&self) -> Option<VerifiedService> {
+        let identity = match self.chain[..] {
+            [only] => fingerprint(only),
+            _ => router_identity(&self.chain).ok()?,
+        };
+        let leaf_key = Certificate::parse(self.chain.first()?)?.verifying_key().ok()?;
+        let session_key = ed25519_key(verify_signed_key(self.signed_key, &leaf_key).ok()?)?;
+        Some(VerifiedService { role: self.role, fingerprint: identity, session_key })
+    }
+}
+
+/// The router's answer to a service: `routerHandshakeResponse`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceResponse<'a> {
+    /// "R"
+    Accepted { service_id: &'a [u8] },
+    /// "E"
+    Refused(TransportError),
+}
+
+/// Writes the third block. `TooLarge` if the service ID has more than 255 bytes.
+pub fn write_service_response(
+    response: ServiceResponse<'_>,
+    block: &mut [u8; BLOCK_BYTES],
+) -> Result<(), HandshakeFailure> {
+    let mut writer = Writer::new(block);
+    match response {
+        ServiceResponse::Accepted { service_id } => {
+            writer.put(b"R")?;
+            writer.short(service_id)?;
+        }
+        ServiceResponse::Refused(error) => {
+            writer.put(b"E")?;
+            writer.put(error_text(error).as_bytes())?;
+        }
+    }
+    writer.finish()
+}
+
+/// Reads the third block: the service ID, or [`HandshakeFailure::Refused`].
+pub fn read_service_response(block: &[u8]) -> Result<&[u8], HandshakeFailure> {
+    let mut reader = unpad(block)?;
+    match reader.byte() {
+        Some(b'R') => reader.short().ok_or(HandshakeFailure::Parse),
+        Some(b'E') => {
+            let error = error_from_text(reader.rest()).ok_or(HandshakeFailure::Parse)?;
+            Err(HandshakeFailure::Refused(error))
+        }
+        _ => Err(HandshakeFailure::Parse),
+    }
+}
+
+/// Every error with its text: `transportError`.
+const ERROR_TEXTS: [(TransportError, &str); 9] = [
+    (TransportError::Block, "BLOCK"),
+    (TransportError::Version, "VERSION"),
+    (TransportError::LargeMsg, "LARGE_MSG"),
+    (TransportError::Session, "SESSION"),
+    (TransportError::NoAuth, "NO_AUTH"),
+    (TransportError::Handshake(HandshakeError::Parse), "HANDSHAKE PARSE"),
+    (TransportError::Handshake(HandshakeError::Identity), "HANDSHAKE IDENTITY"),
+    (TransportError::Handshake(HandshakeError::BadAuth), "HANDSHAKE BAD_AUTH"),
+    (TransportError::Handshake(HandshakeError::BadService), "HANDSHAKE BAD_SERVICE"),
+];
+
+fn error_text(error: TransportError) -> &'static str {
+    ERROR_TEXTS.iter().find(|(known, _)| *known == error).map_or("BLOCK", |(_, text)| text)
+}
+
+/// The error at the front of `text`. Words behind it are ignored.
+fn error_from_text(text: &[u8]) -> Option<TransportError> {
+    ERROR_TEXTS.iter().find_map(|(error, known)| {
+        let rest = text.strip_prefix(known.as_bytes())?;
+        matches!(rest.first(), None | Some(b' ')).then_some(*error)
+    })
+}
