@@ -58,7 +58,7 @@ pub struct VerifiedService {
 }
 
 impl<'a> ServiceHello<'a> {
-    /// "0", or "1" and the service's part. The outer None means that it cannot be read.
+    /// "0", or "1" and the service's part.
     pub(super) fn read_optional(reader: &mut Reader<'a>) -> Result<Option<Self>, HandshakeFailure> {
         match reader.byte() {
             Some(b'0') => Ok(None),

@@ -30,7 +30,7 @@ pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Clo
     drop(sealed);
     let received = receiver.block(shard, connection).await?;
     let block = received.buffer.get(received.at..received.at + BLOCK_BYTES).ok_or(Close::HandshakeParse)?;
-    let agreed = handshake.client_hello(block).map_err(|failure| reason(&failure))?;
+    let agreed = handshake.client_hello(block).map_err(reason)?;
     establish(connection, &agreed);
     Ok(receiver)
 }
@@ -39,9 +39,8 @@ pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Clo
 fn hello(shard: &Shard, connection: &Connection, sealed: &mut Vec<u8>) -> Result<RouterHandshake, Close> {
     let mut tls = connection.tls.borrow_mut();
     let mut scratch = shard.scratch.borrow_mut();
-    let offered = offered_versions(tls.alpn())
-        .intersect(shard.config.versions)
-        .ok_or(Close::HandshakeVersion)?;
+    let offered =
+        offered_versions(tls.alpn()).intersect(shard.config.versions).ok_or(Close::HandshakeVersion)?;
     let mut private_key = [0; 32];
     shard.random.borrow_mut().fill_bytes(&mut private_key);
     let hello = RouterHello {
@@ -51,7 +50,7 @@ fn hello(shard: &Shard, connection: &Connection, sealed: &mut Vec<u8>) -> Result
         session_private_key: SessionSecret::new(private_key),
         web_challenge: None,
     };
-    let handshake = RouterHandshake::start(hello, &mut scratch.small).map_err(|failure| reason(&failure))?;
+    let handshake = RouterHandshake::start(hello, &mut scratch.small).map_err(reason)?;
     sealed.resize(tls.sealed_bytes(BLOCK_BYTES), 0);
     tls.seal(&scratch.small[..], sealed).map_err(|_| Close::HandshakeTls)?;
     Ok(handshake)
@@ -77,7 +76,7 @@ fn establish(connection: &Connection, agreed: &RouterSession<'_>) {
     let _ = connection.session.set(Arc::new(session));
 }
 
-fn reason(failure: &HandshakeFailure) -> Close {
+fn reason(failure: HandshakeFailure) -> Close {
     match failure {
         HandshakeFailure::Identity => Close::HandshakeIdentity,
         HandshakeFailure::Version => Close::HandshakeVersion,

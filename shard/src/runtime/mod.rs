@@ -57,6 +57,6 @@ impl std::fmt::Debug for RouterConfig {
         f.debug_struct("RouterConfig")
             .field("versions", &self.versions)
             .field("limits", &self.limits)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

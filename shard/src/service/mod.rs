@@ -82,6 +82,8 @@ pub struct Service {
     responses: Vec<u8>,
     /// Queues subscribed in the current turn that have a message: delivered after the responses.
     to_deliver: Vec<QueueIx>,
+    /// A check in this turn took as long as a turn may.
+    turn_spent: bool,
     /// Connections whose line could not move for want of a block.
     starved: Vec<ConnRef>,
     outputs: Vec<Output>,
@@ -108,6 +110,7 @@ impl Service {
             message_bytes: 0,
             responses: Vec::new(),
             to_deliver: Vec::new(),
+            turn_spent: false,
             starved: Vec::new(),
             outputs: Vec::new(),
             expiry_place: 0,
@@ -138,7 +141,8 @@ impl Service {
     pub fn process(&mut self, batch: &mut Batch, most: usize, now_secs: u64) -> bool {
         let session = Arc::clone(&batch.session);
         let end = batch.transmissions.len().min(batch.next + most);
-        while batch.next < end {
+        self.turn_spent = false;
+        while batch.next < end && !self.turn_spent {
             self.execute(&session, batch, now_secs);
             batch.next += 1;
         }
