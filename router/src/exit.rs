@@ -44,7 +44,9 @@ impl Reason {
             Self::Other => "Something that has no code of its own; the message says what",
             Self::Usage => "The command line is wrong, or asks for what is not supported",
             Self::Config => "The ini is missing, unreadable or wrong; the message has the line",
-            Self::Certificate => "A certificate, key or fingerprint is missing, or does not belong to the others",
+            Self::Certificate => {
+                "A certificate, key or fingerprint is missing, or does not belong to the others"
+            }
             Self::AlreadyInitialized => "`init` would overwrite a router",
             Self::PortInUse => "Another process listens on the port",
             Self::PortRefused => "This user may not open the port, or the address is not one of this machine",
