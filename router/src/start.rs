@@ -13,7 +13,7 @@ use crate::exit::{Fatal, Reason};
 use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
 use crate::paths::Paths;
 use crate::settings::{LogLevel, Settings, Shards, notices};
-use crate::{descriptors, identity, listen, logging, signals, version};
+use crate::{identity, listen, logging, process_limits, signals, version};
 
 /// Between two looks for expired messages, as the reference.
 const EXPIRY_INTERVAL_SECS: u64 = 7_200;
@@ -37,7 +37,8 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
     let shards = shard_count(options.shards.unwrap_or(settings.shards));
     tell(out, &about(&settings, &credentials, shards));
     let id_hash_key = identity::id_hash_key(paths)?;
-    settings.limits.connections = descriptors::raise_limit(settings.limits.connections);
+    process_limits::raise_locked_memory();
+    settings.limits.connections = process_limits::raise_open_files(settings.limits.connections);
     serve(
         Config {
             listen: listen::addresses(&settings),

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
@@ -53,6 +54,32 @@ fn every_port_of_the_ini_is_served() {
     let _router = Running::start(home.smp_server(["start", "--shards", "1"]));
     for port in [one, other] {
         TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
+}
+
+#[test]
+fn clients_leave_no_address_in_the_log() {
+    let port = free_port();
+    let home = Home::initialized(port);
+    let router = Running::start(home.smp_server(["start", "--log-level", "info"]));
+    let mut addresses = Vec::new();
+    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 0, 5, 1, 2, 3, 4, 5], &[0; 10_000]] {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        addresses.push(client.local_addr().unwrap());
+        // The router may close before it has read all.
+        let _ = client.write_all(nonsense);
+        let _ = client.read_to_end(&mut Vec::new());
+    }
+    router.signal(Signal::TERM);
+    let (status, out, errors) = router.wait();
+    assert_eq!(status.code(), Some(0), "{errors}");
+    for address in addresses {
+        for text in [&out, &errors] {
+            assert!(
+                !text.contains(&address.ip().to_string()) && !text.contains(&address.to_string()),
+                "{text}"
+            );
+        }
     }
 }
 
