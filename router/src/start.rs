@@ -11,7 +11,7 @@ use crate::address::address;
 use crate::clock::now_secs;
 use crate::exit::{Fatal, Reason};
 use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
-use crate::paths::Paths;
+use crate::paths::{DATA_DIR_VARIABLE, Paths};
 use crate::settings::{LogLevel, Settings, Shards, notices};
 use crate::{identity, listen, logging, process_limits, signals, version};
 
@@ -33,6 +33,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
     for notice in notices(&ini) {
         tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
     }
+    refuse_foreign_state(paths)?;
     let credentials = identity::load(paths, now_secs())?;
     let shards = shard_count(options.shards.unwrap_or(settings.shards));
     tell(out, &about(&settings, &credentials, shards));
@@ -93,6 +94,23 @@ fn read_ini(paths: &Paths) -> Result<Ini, Fatal> {
         _ => Fatal::new(Reason::Config, format!("cannot read {}: {error}", path.display())),
     })?;
     Ini::parse(&path, &bytes).map_err(|error| config_error(&error))
+}
+
+/// A router that does not read the queues of its predecessor would tell their users that they do not exist.
+fn refuse_foreign_state(paths: &Paths) -> Result<(), Fatal> {
+    for name in ["smp-server-store.log", "smp-server-messages.log", "messages"] {
+        let path = paths.data_dir.join(name);
+        if path.exists() {
+            let message = format!(
+                "{} is the state of another server, which this version cannot read: its queues would be missing",
+                path.display()
+            );
+            let remedy =
+                format!("Set {DATA_DIR_VARIABLE} to an empty directory to run without these queues.");
+            return Err(Fatal::new(Reason::Config, message).remedy(remedy));
+        }
+    }
+    Ok(())
 }
 
 fn config_error(error: &IniError) -> Fatal {

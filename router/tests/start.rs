@@ -128,6 +128,32 @@ fn a_directory_of_the_reference_gets_the_hash_key_it_lacks() {
 }
 
 #[test]
+fn queues_of_the_reference_are_not_passed_over() {
+    for name in ["smp-server-store.log", "smp-server-messages.log"] {
+        let home = Home::initialized(free_port());
+        let path = home.data().join(name);
+        std::fs::write(&path, "").unwrap();
+        let output = home.run(["start"]);
+        let errors = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{errors}");
+        assert!(
+            errors.contains(&path.display().to_string()) && errors.contains("SMP_SERVER_LOG_PATH"),
+            "{errors}"
+        );
+    }
+}
+
+#[test]
+fn signals_that_come_together_are_one_request() {
+    let home = Home::initialized(free_port());
+    let router = Running::start(home.smp_server(["start"]));
+    router.signal(Signal::TERM);
+    router.signal(Signal::INT);
+    let (status, _, errors) = router.wait();
+    assert_eq!(status.code(), Some(0), "{errors}");
+}
+
+#[test]
 fn keys_that_others_can_read_are_warned_about() {
     let home = Home::initialized(free_port());
     let key = home.config("server.key");
