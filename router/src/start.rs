@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use ringpost_protocol::certificate::RouterCredentials;
-use ringpost_protocol::version::VersionRange;
+use ringpost_protocol::version::{SmpVersion, VersionRange};
 use ringpost_shard::{Config, FatalError, Router, StartError, StopMode};
 
 use crate::address::address;
@@ -17,6 +17,10 @@ use crate::{identity, listen, logging, process_limits, signals, version};
 
 /// Between two looks for expired messages, as the reference.
 const EXPIRY_INTERVAL_SECS: u64 = 7_200;
+
+/// The newest version all of whose commands the router has, or refuses as a router of that version may: short links
+/// begin with 15, service certificates with 16.
+const VERSION_MAX: SmpVersion = SmpVersion::PROXY_FLAG;
 
 /// What the command line asks `start` for, above what the ini says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
             listen: listen::addresses(&settings),
             shards,
             credentials,
-            versions: VersionRange::ALL,
+            versions: versions(),
             id_hash_key: *id_hash_key,
             allow_new_queues: settings.allow_new_queues,
             create_password: settings.create_password,
@@ -115,6 +119,10 @@ fn refuse_foreign_state(paths: &Paths) -> Result<(), Fatal> {
 
 fn config_error(error: &IniError) -> Fatal {
     Fatal::new(Reason::Config, error.to_string())
+}
+
+fn versions() -> VersionRange {
+    VersionRange::new(SmpVersion::V6, VERSION_MAX).unwrap_or(VersionRange::ALL)
 }
 
 fn shard_count(shards: Shards) -> usize {
