@@ -1,5 +1,6 @@
 //! SIGTERM and SIGINT: the first one stops the router in order, the second one ends the process.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -15,36 +16,49 @@ const SAME_REQUEST: Duration = Duration::from_millis(200);
 /// A shell's convention: 128 and the number of the signal.
 const SIGNAL_CODE: i32 = 128;
 
-/// The signals that arrive from now on.
-pub fn listen() -> Result<Signals, Fatal> {
-    Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| Fatal::new(Reason::Other, format!("cannot listen for signals: {error}")))
+type Stop = Box<dyn Fn() + Send + Sync>;
+
+/// Acts on signals from now on, in a thread of its own.
+pub struct Watch {
+    stop: Arc<OnceLock<Stop>>,
 }
 
-/// Calls `stop` at the first signal, from a thread of its own, and ends the process at the second one, or if the
-/// router has not stopped in `stop_secs` and some slack.
-pub fn act_on(mut signals: Signals, stop_secs: u64, stop: impl Fn() + Send + 'static) -> Result<(), Fatal> {
-    let act = move || {
-        let mut first: Option<Instant> = None;
-        for signal in signals.forever() {
-            let name = signal_name(signal).unwrap_or("signal");
-            match first {
-                Some(at) if at.elapsed() < SAME_REQUEST => {}
-                Some(_) => {
-                    tracing::warn!("{name} again: ending at once");
-                    std::process::exit(SIGNAL_CODE + signal);
-                }
-                None => {
-                    first = Some(Instant::now());
-                    tracing::info!("{name}: stopping; once more ends at once");
-                    stop();
-                    end_if_it_hangs(Duration::from_secs(stop_secs) + STOP_SLACK);
+impl Watch {
+    /// Until there is something to stop, the first signal ends the process.
+    pub fn start(stop_secs: u64) -> Result<Self, Fatal> {
+        let other = |error| Fatal::new(Reason::Other, format!("cannot listen for signals: {error}"));
+        let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(other)?;
+        let stop: Arc<OnceLock<Stop>> = Arc::default();
+        let watched = Arc::clone(&stop);
+        let act = move || {
+            let mut first: Option<Instant> = None;
+            for signal in signals.forever() {
+                let name = signal_name(signal).unwrap_or("signal");
+                match (first, watched.get()) {
+                    (Some(at), _) if at.elapsed() < SAME_REQUEST => {}
+                    (None, Some(stop)) => {
+                        first = Some(Instant::now());
+                        tracing::info!("{name}: stopping; once more ends at once");
+                        stop();
+                        end_if_it_hangs(Duration::from_secs(stop_secs) + STOP_SLACK);
+                    }
+                    (Some(_), _) | (None, None) => {
+                        tracing::warn!("{name}: ending at once");
+                        std::process::exit(SIGNAL_CODE + signal);
+                    }
                 }
             }
-        }
-    };
-    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(act);
-    thread.map(drop).map_err(|error| Fatal::new(Reason::Other, format!("cannot start a thread: {error}")))
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(act).map_err(other)?;
+        Ok(Self { stop })
+    }
+
+    /// From now on the first signal calls `stop`. The process ends at the second one, or if the router has not stopped
+    /// in `stop_secs` and some slack.
+    pub fn stops_with(&self, stop: impl Fn() + Send + Sync + 'static) {
+        // There is one router in a process, and nothing to replace.
+        let _ = self.stop.set(Box::new(stop));
+    }
 }
 
 fn end_if_it_hangs(limit: Duration) {
@@ -63,7 +77,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::io::{BufRead, BufReader};
-    use std::process::{Command, Stdio};
+    use std::process::{Child, Command, Stdio};
 
     use rustix::process::{Pid, Signal, kill_process};
 
@@ -71,30 +85,39 @@ mod tests {
 
     const CHILD_VARIABLE: &str = "RINGPOST_TEST_SIGNALS";
 
-    /// Does nothing unless it is the child that the next test starts: a process that never stops by itself.
+    /// Does nothing unless it is the child that the next tests start: a process that never stops by itself, and as long
+    /// as it starts has nothing to stop.
     #[test]
     fn child() {
-        if std::env::var_os(CHILD_VARIABLE).is_some() {
-            act_on(listen().unwrap(), 3_600, || println!("stop requested")).unwrap();
-            println!("ready");
-            std::thread::sleep(Duration::from_secs(60));
+        let Ok(phase) = std::env::var(CHILD_VARIABLE) else { return };
+        let watch = Watch::start(3_600).unwrap();
+        if phase == "running" {
+            watch.stops_with(|| println!("stop requested"));
         }
+        println!("ready");
+        std::thread::sleep(Duration::from_secs(60));
+    }
+
+    /// A child and its output, which has said that it is ready.
+    fn ready(phase: &str) -> (Child, impl Iterator<Item = String>) {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "signals::tests::child", "--nocapture"])
+            .env(CHILD_VARIABLE, phase)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.ends_with("ready")));
+        (child, lines)
     }
 
     #[test]
     fn the_first_signal_asks_for_a_stop_and_the_second_ends_the_process() {
         for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-            let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "signals::tests::child", "--nocapture"])
-                .env(CHILD_VARIABLE, "1")
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let (mut child, mut lines) = ready("running");
             let pid = Pid::from_child(&child);
-            assert!(lines.any(|line| line.unwrap().ends_with("ready")));
             kill_process(pid, signal).unwrap();
-            assert!(lines.any(|line| line.unwrap().ends_with("stop requested")));
+            assert!(lines.any(|line| line.ends_with("stop requested")));
             // Those that come too soon are the same request; a later one ends the child.
             let status = loop {
                 if let Some(status) = child.try_wait().unwrap() {
@@ -105,5 +128,12 @@ mod tests {
             };
             assert_eq!(status.code(), Some(code));
         }
+    }
+
+    #[test]
+    fn a_signal_while_the_router_starts_ends_the_process() {
+        let (mut child, _) = ready("starting");
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(143));
     }
 }

@@ -67,11 +67,10 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
 fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop_secs = config.limits.stop_secs;
     listen::wait_until_free(&config.listen);
-    // Before the router, so that an early signal is not lost.
-    let signals = signals::listen()?;
+    let signals = signals::Watch::start(stop_secs)?;
     let router = Router::start(config).map_err(start_error)?;
     let stop = router.stopper();
-    signals::act_on(signals, stop_secs, move || stop(StopMode::Graceful))?;
+    signals.stops_with(move || stop(StopMode::Graceful));
     let serving = router.local_addrs().iter().map(|address| format!("Serving SMP protocol on {address}"));
     tell(out, &serving.collect::<Vec<_>>());
     router.join().map_err(|error: FatalError| {
