@@ -365,12 +365,10 @@ async fn run(seed: Seed, started: Started) {
         random,
         connections,
     );
-    // Letters of other shards must not wait for a busy shard's own work: see the time a wake takes in docs/architecture.md.
-    let mesh_queue = glommio::executor().create_task_queue(
-        Shares::Static(1000),
-        Latency::Matters(Duration::from_micros(200)),
-        "mesh",
-    );
+    // A queue of its own, so that letters of other shards get their turn among many ready connections. Not a
+    // latency-sensitive one: for its tasks glommio writes the wake-up descriptor even while the executor is awake, and
+    // then a later wake is now and then lost until the next timer (seen here: stalls of half a second).
+    let mesh_queue = glommio::executor().create_task_queue(Shares::Static(1000), Latency::NotImportant, "mesh");
     let letters = glommio::spawn_local_into(worker::receive_letters(std::rc::Rc::clone(&shard)), mesh_queue);
     let overflow = glommio::spawn_local_into(worker::send_overflow(std::rc::Rc::clone(&shard)), mesh_queue);
     let work = glommio::spawn_local(worker::work(std::rc::Rc::clone(&shard)));

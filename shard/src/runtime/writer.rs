@@ -38,6 +38,8 @@ pub async fn run(shard: &Shard, connection: &Rc<Connection>) -> Close {
             return reason;
         }
         return_credits(shard, connection, &mut credits);
+        // The outbox may have room again.
+        connection.wake_reader();
         glommio::yield_if_needed().await;
     }
 }
