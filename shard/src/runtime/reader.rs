@@ -171,7 +171,7 @@ impl Receiver {
             shard.wait_for_resources(cx.waker());
             return Poll::Pending;
         };
-        let end = self.make_room(&mut buffer);
+        let Some(end) = self.make_room(&mut buffer) else { return Poll::Ready(Err(Close::BadRecord)) };
         let mut stream = connection.stream.borrow_mut();
         let read = std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buffer[self.filled..end]);
         match read {
@@ -196,8 +196,9 @@ impl Receiver {
     }
 
     /// Moves what is not opened yet to the front if the record does not fit behind it. Gives the end to read up to: that
-    /// of the record, where its header is there, so that blocks stay aligned with reads.
-    fn make_room(&mut self, buffer: &mut Block) -> usize {
+    /// of the record, where its header is there, so that blocks stay aligned with reads. None if the buffer is full of
+    /// what cannot be opened: a record that is too long, or a TLS handshake message, which no client needs so long.
+    fn make_room(&mut self, buffer: &mut Block) -> Option<usize> {
         let have = self.filled - self.at;
         let needed = match buffer.get(self.at..self.filled) {
             Some(&[_, _, _, high, low, ..]) => {
@@ -211,7 +212,7 @@ impl Receiver {
             buffer.copy_within(self.at..self.filled, 0);
             (self.at, self.filled) = (0, have);
         }
-        (self.at + needed).clamp(self.filled + 1, BUFFER_BYTES)
+        (self.filled < BUFFER_BYTES).then(|| (self.at + needed).clamp(self.filled + 1, BUFFER_BYTES))
     }
 }
 
