@@ -55,7 +55,7 @@ fn poll_write(
         return Poll::Ready(Err(reason));
     }
     if !rest.parts.is_empty() {
-        return poll_rest(connection, rest, cx);
+        return poll_rest(shard, connection, rest, cx);
     }
     if connection.outbox.borrow().is_empty() {
         let done = connection.draining.get() && connection.in_flight.get() == 0;
@@ -91,7 +91,12 @@ fn poll_write(
     Poll::Ready(Ok(()))
 }
 
-fn poll_rest(connection: &Connection, rest: &mut Rest, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+fn poll_rest(
+    shard: &Shard,
+    connection: &Connection,
+    rest: &mut Rest,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Close>> {
     let mut stream = connection.stream.borrow_mut();
     while let Some((block, at, end)) = rest.parts.front_mut() {
         match Pin::new(&mut *stream).poll_write(cx, &block[*at..*end]) {
@@ -100,8 +105,8 @@ fn poll_rest(connection: &Connection, rest: &mut Rest, cx: &mut Context<'_>) -> 
                 *at += written;
                 if let Some(deadline) = connection.write_deadline.get() {
                     // The limit is on writes without any progress.
-                    let since = Instant::now();
-                    let at = deadline.at.max(since + Duration::from_secs(WRITE_PROGRESS_SECS));
+                    let progress_secs = WRITE_PROGRESS_SECS.min(shard.config.limits.write_secs);
+                    let at = deadline.at.max(Instant::now() + Duration::from_secs(progress_secs));
                     connection.write_deadline.set(Some(Deadline { at, ..deadline }));
                 }
                 if *at == *end {
@@ -116,7 +121,7 @@ fn poll_rest(connection: &Connection, rest: &mut Rest, cx: &mut Context<'_>) -> 
     Poll::Ready(Ok(()))
 }
 
-/// A write that made progress gets at least this long for the next one.
+/// A write that made progress gets at least this long for the next one, if that is within the limit.
 const WRITE_PROGRESS_SECS: u64 = 10;
 
 /// Composes and seals blocks into the scratch buffer. Gives the length of what is to be written.
