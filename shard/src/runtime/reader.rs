@@ -216,11 +216,13 @@ impl Receiver {
     }
 }
 
-/// Whether the connection has enough to do before more of it is read.
+/// Whether the connection has enough to do before more of it is read. If so, what makes this false wakes its reader.
 fn is_held_back(shard: &Shard, connection: &Connection) -> bool {
     let outbox = connection.outbox.borrow();
-    connection.in_flight.get() >= BATCHES_IN_FLIGHT_PER_CONNECTION
-        || outbox.response_bytes() > shard.config.limits.outbox_bytes
+    let held_back = connection.in_flight.get() >= BATCHES_IN_FLIGHT_PER_CONNECTION
+        || outbox.response_bytes() > shard.config.limits.outbox_bytes;
+    connection.held_back.set(held_back);
+    held_back
 }
 
 /// Receives the commands of an established session until the connection ends.

@@ -268,7 +268,7 @@ impl Shard {
                 outbox.push_responses(bytes);
                 if answered {
                     connection.in_flight.set(connection.in_flight.get() - 1);
-                    connection.wake_reader();
+                    connection.wake_held_back_reader();
                 }
             }
             Output::Message { message, used_credit, .. } => {

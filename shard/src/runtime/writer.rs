@@ -75,6 +75,7 @@ fn poll_write(
         Poll::Pending => 0,
     };
     connection.last_active.set(Instant::now());
+    connection.wake_held_back_reader();
     let left = sealed.get(written..).unwrap_or_default();
     if !left.is_empty() {
         rest.parts = left
