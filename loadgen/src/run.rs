@@ -35,6 +35,8 @@ pub struct Run {
 /// Readings at the edges of the window.
 #[derive(Debug, Default)]
 struct Marks {
+    opened: bool,
+    closed: bool,
     operations: (u64, u64),
     own_cpu_secs: (f64, f64),
     router_cpu_secs: Option<(f64, f64)>,
@@ -157,7 +159,13 @@ impl Run {
         marks.memory_units = units;
     }
 
-    /// Begins the window now.
+    /// Says beforehand which time is to count; it is still opened and closed when it comes.
+    pub fn plan_window(&self, start_ns: u64, end_ns: u64) {
+        self.window.open(start_ns);
+        self.window.close(end_ns);
+    }
+
+    /// Begins the window now, unless it was planned.
     pub fn open_window(&self) {
         let own = self.read(self.own.cpu_secs()).unwrap_or(0.0);
         let router = self.router.and_then(|router| self.read(router.cpu_secs()));
@@ -165,15 +173,19 @@ impl Run {
         marks.own_cpu_secs = (own, own);
         marks.router_cpu_secs = router.map(|secs| (secs, secs));
         marks.operations = (self.operations(), self.operations());
-        self.window.open(self.clock.now_ns());
+        marks.opened = true;
+        if self.window.bounds_ns().is_none() {
+            self.window.open(self.clock.now_ns());
+        }
     }
 
-    /// Ends the window now. A second call changes nothing.
+    /// Ends the window now, or when it was planned to end before. A second call changes nothing.
     pub fn close_window(&self) {
-        if self.window.bounds_ns().is_some() {
+        if std::mem::replace(&mut self.marks().closed, true) {
             return;
         }
-        self.window.close(self.clock.now_ns());
+        let now_ns = self.clock.now_ns();
+        self.window.close(self.window.bounds_ns().map_or(now_ns, |(_, end_ns)| end_ns.min(now_ns)));
         let operations = self.operations();
         let own = self.read(self.own.cpu_secs());
         let router = self.router.and_then(|router| self.read(router.cpu_secs()));
@@ -190,6 +202,9 @@ impl Run {
         let (start_ns, end_ns) = self.window.bounds_ns()?;
         let window_secs = as_f64((end_ns - start_ns).max(1)) / 1e9;
         let marks = self.marks();
+        if !(marks.opened && marks.closed) {
+            return None;
+        }
         let operations = marks.operations.1 - marks.operations.0;
         let per_operation = |cpu_secs: f64| (operations > 0).then(|| cpu_secs * 1e6 / as_f64(operations));
         let own_secs = marks.own_cpu_secs.1 - marks.own_cpu_secs.0;

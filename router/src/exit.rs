@@ -3,30 +3,19 @@
 use std::fmt;
 
 /// One reason, one exit code. Codes are never reused for another reason; 130 and 143 (128 + signal) are a second
-/// SIGINT or SIGTERM. The table in `docs/operations.md` lists the same.
+/// SIGINT or SIGTERM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Something that has no code of its own.
     Other = 1,
-    /// The command line is wrong, or asks for what is not supported.
     Usage = 2,
-    /// The ini is missing, unreadable or wrong.
     Config = 3,
-    /// A certificate, key or fingerprint is missing, unreadable or does not belong to the others.
     Certificate = 4,
-    /// `init` would overwrite a router.
     AlreadyInitialized = 5,
-    /// Another process listens on the port.
     PortInUse = 6,
-    /// The address or port may not be bound by this user, or is not an address of this machine.
     PortRefused = 7,
-    /// The locked memory limit is below what `io_uring` needs.
     LockedMemory = 8,
-    /// The kernel has no `io_uring`, or refuses it.
     NoIoUring = 9,
-    /// A directory or file cannot be made, read or written.
     Files = 10,
-    /// The router ran, and a part of it failed.
     RouterFailed = 11,
 }
 
@@ -47,6 +36,25 @@ impl Reason {
 
     pub const fn code(self) -> u8 {
         self as u8
+    }
+
+    /// What it means and what to do, as in `docs/operations.md`.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Other => "Something that has no code of its own; the message says what",
+            Self::Usage => "The command line is wrong, or asks for what is not supported",
+            Self::Config => "The ini is missing, unreadable or wrong; the message has the line",
+            Self::Certificate => {
+                "A certificate, key or fingerprint is missing, or does not belong to the others"
+            }
+            Self::AlreadyInitialized => "`init` would overwrite a router",
+            Self::PortInUse => "Another process listens on the port",
+            Self::PortRefused => "This user may not open the port, or the address is not one of this machine",
+            Self::LockedMemory => "The limit of locked memory is too low: raise it, or run fewer shards",
+            Self::NoIoUring => "The kernel has no io_uring, or refuses it to this process",
+            Self::Files => "A directory or file cannot be made or written",
+            Self::RouterFailed => "A shard failed, or the router did not stop in time",
+        }
     }
 }
 

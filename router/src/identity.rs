@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use ringpost_protocol::certificate::{RouterCredentials, fingerprint_text, parse_fingerprint};
+use ringpost_protocol::certificate::{RouterCredentials, parse_fingerprint};
 use zeroize::Zeroizing;
 
 use crate::exit::{Fatal, Reason};
@@ -28,8 +28,11 @@ pub fn load(paths: &Paths, now_secs: i64) -> Result<RouterCredentials, Fatal> {
     let server = read(&paths.server_certificate())?;
     let key = read(&paths.server_key())?;
     let credentials = RouterCredentials::from_pem(&ca, &server, &key, now_secs).map_err(|error| {
-        Fatal::new(Reason::Certificate, format!("the certificates in {}: {error}", paths.config_dir.display()))
-            .remedy("Restore the files that belong together: ca.crt, server.crt and server.key.")
+        Fatal::new(
+            Reason::Certificate,
+            format!("the certificates in {}: {error}", paths.config_dir.display()),
+        )
+        .remedy("Restore the files that belong together: ca.crt, server.crt and server.key.")
     })?;
 
     let path = paths.fingerprint();
@@ -103,7 +106,9 @@ fn read(path: &Path) -> Result<Zeroizing<String>, Fatal> {
     read_text(path).map_err(|error| {
         let fatal = Fatal::new(Reason::Certificate, format!("cannot read {}: {error}", path.display()));
         match error.kind() {
-            io::ErrorKind::NotFound => fatal.remedy("Restore the file, or make a new server with `smp-server init`."),
+            io::ErrorKind::NotFound => {
+                fatal.remedy("Restore the file, or make a new server with `smp-server init`.")
+            }
             io::ErrorKind::PermissionDenied => fatal.remedy("Start as the user who owns the file."),
             _ => fatal,
         }

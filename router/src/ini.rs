@@ -2,7 +2,7 @@
 //!
 //! Accepted as the reference does: `key = value` and `key: value`, comments on lines of their own that begin with `;`
 //! or `#`, white space around sections, keys and values. The first of several equal keys counts. A line that is none of
-//! these is an error here, where the reference stops reading without a word.
+//! these is an error here, where the reference reads something else, or no further, without a word.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

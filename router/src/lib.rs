@@ -21,9 +21,10 @@ pub mod start;
 
 mod address;
 mod clock;
-mod descriptors;
 mod files;
+mod listen;
 mod logging;
+mod process_limits;
 mod random;
 mod signals;
 mod version;

@@ -2,22 +2,25 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use ringpost_protocol::certificate::RouterCredentials;
-use ringpost_protocol::version::VersionRange;
+use ringpost_protocol::version::{SmpVersion, VersionRange};
 use ringpost_shard::{Config, FatalError, Router, StartError, StopMode};
 
 use crate::address::address;
 use crate::clock::now_secs;
 use crate::exit::{Fatal, Reason};
 use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
-use crate::paths::Paths;
+use crate::paths::{DATA_DIR_VARIABLE, Paths};
 use crate::settings::{LogLevel, Settings, Shards, notices};
-use crate::{descriptors, identity, logging, signals, version};
+use crate::{identity, listen, logging, process_limits, signals, version};
 
 /// Between two looks for expired messages, as the reference.
 const EXPIRY_INTERVAL_SECS: u64 = 7_200;
+
+/// The newest version all of whose commands the router has, or refuses as a router of that version may: short links
+/// begin with 15, service certificates with 16.
+const VERSION_MAX: SmpVersion = SmpVersion::PROXY_FLAG;
 
 /// What the command line asks `start` for, above what the ini says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,22 +32,24 @@ pub struct StartOptions {
 /// Runs a router until it is stopped. What the operator should know goes to `out`, logs go to standard error.
 pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Result<(), Fatal> {
     let ini = read_ini(paths)?;
-    let settings = Settings::read(&ini).map_err(config_error)?;
+    let mut settings = Settings::read(&ini).map_err(|error| config_error(&error))?;
     logging::start(options.log_level.unwrap_or(settings.log_level))?;
     for notice in notices(&ini) {
         tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
     }
+    refuse_foreign_state(paths)?;
     let credentials = identity::load(paths, now_secs())?;
     let shards = shard_count(options.shards.unwrap_or(settings.shards));
     tell(out, &about(&settings, &credentials, shards));
     let id_hash_key = identity::id_hash_key(paths)?;
-    descriptors::raise_limit(settings.limits.connections);
+    process_limits::raise_locked_memory();
+    settings.limits.connections = process_limits::raise_open_files(settings.limits.connections);
     serve(
         Config {
-            listen: listen_addresses(&settings),
+            listen: listen::addresses(&settings),
             shards,
             credentials,
-            versions: VersionRange::ALL,
+            versions: versions(),
             id_hash_key: *id_hash_key,
             allow_new_queues: settings.allow_new_queues,
             create_password: settings.create_password,
@@ -61,6 +66,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
 /// Runs the router until a signal or a failure ends it.
 fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop_secs = config.limits.stop_secs;
+    listen::wait_until_free(&config.listen);
     // Before the router, so that an early signal is not lost.
     let signals = signals::listen()?;
     let router = Router::start(config).map_err(start_error)?;
@@ -69,8 +75,9 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let serving = router.local_addrs().iter().map(|address| format!("Serving SMP protocol on {address}"));
     tell(out, &serving.collect::<Vec<_>>());
     router.join().map_err(|error: FatalError| {
-        Fatal::new(Reason::RouterFailed, error.to_string())
-            .remedy("This is a defect: please report it with the lines above. A restart brings the router back.")
+        Fatal::new(Reason::RouterFailed, error.to_string()).remedy(
+            "This is a defect: please report it with the lines above. A restart brings the router back.",
+        )
     })?;
     tell(out, &["Stopped".to_owned()]);
     Ok(())
@@ -83,17 +90,39 @@ fn read_ini(paths: &Paths) -> Result<Ini, Fatal> {
     let limit = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
     let read = File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     read.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            Fatal::new(Reason::Config, format!("the server is not initialized ({} does not exist)", path.display()))
-                .remedy("Run `smp-server init`.")
-        }
+        io::ErrorKind::NotFound => Fatal::new(
+            Reason::Config,
+            format!("the server is not initialized ({} does not exist)", path.display()),
+        )
+        .remedy("Run `smp-server init`."),
         _ => Fatal::new(Reason::Config, format!("cannot read {}: {error}", path.display())),
     })?;
-    Ini::parse(&path, &bytes).map_err(config_error)
+    Ini::parse(&path, &bytes).map_err(|error| config_error(&error))
 }
 
-fn config_error(error: IniError) -> Fatal {
+/// A router that does not read the queues of its predecessor would tell their users that they do not exist.
+fn refuse_foreign_state(paths: &Paths) -> Result<(), Fatal> {
+    for name in ["smp-server-store.log", "smp-server-messages.log", "messages"] {
+        let path = paths.data_dir.join(name);
+        if path.exists() {
+            let message = format!(
+                "{} is the state of another server, which this version cannot read: its queues would be missing",
+                path.display()
+            );
+            let remedy =
+                format!("Set {DATA_DIR_VARIABLE} to an empty directory to run without these queues.");
+            return Err(Fatal::new(Reason::Config, message).remedy(remedy));
+        }
+    }
+    Ok(())
+}
+
+fn config_error(error: &IniError) -> Fatal {
     Fatal::new(Reason::Config, error.to_string())
+}
+
+fn versions() -> VersionRange {
+    VersionRange::new(SmpVersion::V6, VERSION_MAX).unwrap_or(VersionRange::ALL)
 }
 
 fn shard_count(shards: Shards) -> usize {
@@ -101,21 +130,6 @@ fn shard_count(shards: Shards) -> usize {
         Shards::Fixed(count) => count.get(),
         // Honours affinity and CPU quotas of containers.
         Shards::Auto => std::thread::available_parallelism().map_or(1, usize::from).min(Shards::MAX),
-    }
-}
-
-/// Every port on every address.
-fn listen_addresses(settings: &Settings) -> Vec<SocketAddr> {
-    let all = [all_addresses()];
-    let ips = if settings.listen.is_empty() { &all[..] } else { &settings.listen };
-    settings.ports.iter().flat_map(|port| ips.iter().map(|ip| SocketAddr::new(*ip, *port))).collect()
-}
-
-/// The IPv6 wildcard takes IPv4 connections too; it does not exist where IPv6 is switched off.
-fn all_addresses() -> IpAddr {
-    match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
-        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
-        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -157,7 +171,7 @@ fn tell(out: &mut dyn Write, lines: &[String]) {
 fn start_error(error: StartError) -> Fatal {
     let message = error.to_string();
     match error {
-        StartError::Listen { address, source } => listen_error(address, &source),
+        StartError::Listen { address, source } => listen::error(address, &source),
         StartError::LockedMemory { .. } => Fatal::new(Reason::LockedMemory, message),
         StartError::IoUring(_) => Fatal::new(Reason::NoIoUring, message),
         StartError::Tls(_) => Fatal::new(Reason::Certificate, message),
@@ -166,51 +180,11 @@ fn start_error(error: StartError) -> Fatal {
     }
 }
 
-fn listen_error(address: SocketAddr, source: &io::Error) -> Fatal {
-    let (reason, remedy) = match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            (Reason::PortInUse, "Stop the other process, or change [TRANSPORT] port in the ini.")
-        }
-        io::ErrorKind::PermissionDenied => (
-            Reason::PortRefused,
-            "Ports below 1024 need the capability CAP_NET_BIND_SERVICE; or change [TRANSPORT] port in the ini.",
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            (Reason::PortRefused, "It is not an address of this machine: change [RINGPOST] listen in the ini.")
-        }
-        _ => (Reason::PortRefused, "See [TRANSPORT] port and [RINGPOST] listen in the ini."),
-    };
-    Fatal::new(reason, format!("cannot listen on {address}: {source}")).remedy(remedy)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::path::Path;
-
     use super::*;
-
-    fn settings(text: &str) -> Settings {
-        Settings::read(&Ini::parse(Path::new("x.ini"), text.as_bytes()).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn every_port_is_opened_on_every_address() {
-        let two = settings("[TRANSPORT]\nport = 5223,443\n[RINGPOST]\nlisten = 127.0.0.1,::1\n");
-        let addresses: Vec<String> = listen_addresses(&two).iter().map(SocketAddr::to_string).collect();
-        assert_eq!(addresses, ["127.0.0.1:5223", "[::1]:5223", "127.0.0.1:443", "[::1]:443"]);
-        let all = listen_addresses(&settings("[TRANSPORT]\nport = 5223\n"));
-        assert!(matches!(all.as_slice(), [one] if one.ip().is_unspecified() && one.port() == 5223));
-    }
-
-    #[test]
-    fn errors_of_sockets_have_codes_of_their_own() {
-        let reason = |kind| listen_error("127.0.0.1:443".parse().unwrap(), &io::Error::from(kind)).reason;
-        assert_eq!(reason(io::ErrorKind::AddrInUse), Reason::PortInUse);
-        assert_eq!(reason(io::ErrorKind::PermissionDenied), Reason::PortRefused);
-        assert_eq!(reason(io::ErrorKind::AddrNotAvailable), Reason::PortRefused);
-    }
 
     #[test]
     fn a_fixed_number_of_shards_is_kept() {

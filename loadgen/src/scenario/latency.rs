@@ -20,9 +20,9 @@ use crate::verify::Verification;
 const LEAD: Duration = Duration::from_millis(50);
 
 pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outcome, Failure> {
-    let LatencyOptions { pairs: pair_options, rate, duration_secs, .. } = options;
-    let pairs = make_pairs(&context, pair_options.pairs.get()).await?;
-    let load = Load::new(Arc::clone(&context), pair_options)?;
+    let LatencyOptions { traffic, rate, duration_secs, .. } = options;
+    let pairs = make_pairs(&context, traffic.pairs.get()).await?;
+    let load = Load::new(Arc::clone(&context), traffic)?;
     let run = &context.run;
     let units = 2 * pairs.len() as u64;
 
@@ -30,6 +30,7 @@ pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outco
     let start_ns = run.clock.now_ns() + nanos(LEAD);
     let window_ns = start_ns + nanos(context.warmup);
     let end_ns = window_ns + nanos(duration_secs);
+    run.plan_window(window_ns, end_ns);
     let bells: Vec<_> = pairs.iter().map(|_| Arc::new(Notify::new())).collect();
     let pacer = Pacer::start(Arc::clone(run), bells.clone(), start_ns, every_ns, end_ns);
     let mut tasks = JoinSet::new();
@@ -37,8 +38,12 @@ pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outco
         // The pairs take turns.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let first_ns = start_ns + (as_f64(index as u64) * every_ns) as u64;
-        let schedule =
-            Schedule { first_ns, every_ns: every_ns * as_f64(bells.len() as u64), end_ns, due: Arc::clone(due) };
+        let schedule = Schedule {
+            first_ns,
+            every_ns: every_ns * as_f64(bells.len() as u64),
+            end_ns,
+            due: Arc::clone(due),
+        };
         tasks.spawn(pair.run(Arc::clone(&load), Pace::Open(schedule)));
     }
     let timing = async {
@@ -116,7 +121,9 @@ impl Pacer {
                 bell.notify_one();
             }
             // For a sender that found itself a nanosecond early.
-            bells.iter().for_each(|bell| bell.notify_one());
+            for bell in bells {
+                bell.notify_one();
+            }
         });
         Self { stop, thread }
     }

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ringpost_client::{Client, ClientError, Event, Events, Message, PendingSend, QueueOptions, RecipientQueue, SenderQueue};
+use ringpost_client::{
+    Client, ClientError, Event, Events, Message, PendingSend, QueueOptions, RecipientQueue, SenderQueue,
+};
 use ringpost_protocol::command::MsgFlags;
 use ringpost_protocol::version::SmpVersion;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -20,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Context, Failure, panicked};
-use crate::cli::Pairs;
+use crate::cli::Traffic;
 use crate::stats::{Latency, Recorder};
 use crate::verify::{Bodies, QueueVerifier, Stamp, Verification};
 
@@ -42,7 +44,7 @@ pub struct Pair {
 #[derive(Debug)]
 pub struct Load {
     pub context: Arc<Context>,
-    pub options: Pairs,
+    pub options: Traffic,
     bodies: Bodies,
     delivery: Recorder,
     accept: Recorder,
@@ -157,8 +159,13 @@ impl Pair {
         let places = Arc::new(Semaphore::new(load.options.in_flight.get()));
         let (pending, unaccepted) = mpsc::channel(load.options.in_flight.get());
         let (finished, sent) = oneshot::channel();
-        let receiver =
-            Receiver { load: Arc::clone(&load), index, client: recipient, queue, places: Arc::clone(&places) };
+        let receiver = Receiver {
+            load: Arc::clone(&load),
+            index,
+            client: recipient,
+            queue,
+            places: Arc::clone(&places),
+        };
         let receiving = tokio::spawn(receiver.run(events, sent));
         let accepting = tokio::spawn(accept(Arc::clone(&load), index, unaccepted, Arc::clone(&places)));
         let count = send(&load, index, &sender, &sender_queue, pace, &places, pending).await;
@@ -176,7 +183,7 @@ impl Pair {
 }
 
 impl Load {
-    pub fn new(context: Arc<Context>, options: Pairs) -> Result<Arc<Self>, Failure> {
+    pub fn new(context: Arc<Context>, options: Traffic) -> Result<Arc<Self>, Failure> {
         let run = getrandom::u64().map_err(|error| Failure::Other(format!("no randomness: {error}")))?;
         let recorder = || context.recorder();
         Ok(Arc::new(Self {

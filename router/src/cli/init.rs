@@ -11,13 +11,12 @@ pub struct InitArguments {
     #[arg(short, long)]
     yes: bool,
 
-    /// Server IP address, for the address and the online certificate
-    /// [default: 127.0.0.1]
+    /// Server IP address, unless there is a domain name [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     ip: Option<String>,
 
     /// Server domain name, for the address and the online certificate
-    #[arg(short = 'n', long, value_name = "FQDN", conflicts_with = "ip")]
+    #[arg(short = 'n', long, value_name = "FQDN")]
     fqdn: Option<String>,
 
     /// Ports to listen on, separated by commas
@@ -36,15 +35,15 @@ pub struct InitArguments {
     #[arg(long, value_name = "PASSWORD", conflicts_with = "no_password")]
     password: Option<String>,
 
-    /// Keep queues and messages over a restart (the default)
+    /// Write `enable = on` for the store log (the default; no effect yet)
     #[arg(short = 'l', long)]
     store_log: bool,
 
-    /// Keep queues and messages in memory alone
+    /// Write `enable = off` for the store log
     #[arg(long, conflicts_with = "store_log")]
     disable_store_log: bool,
 
-    /// Write daily statistics
+    /// Write `log_stats = on` for daily statistics (no effect yet)
     #[arg(short = 's', long)]
     daily_stats: bool,
 
@@ -84,7 +83,7 @@ pub struct InitArguments {
     #[arg(long, value_name = "SERVER_COUNTRY", value_parser = country, requires = "source_code")]
     server_country: Option<String>,
 
-    /// Have no web page (the default: there is none yet)
+    /// Without the web page (the default; there is none yet)
     #[arg(long)]
     disable_web: bool,
 }
@@ -116,14 +115,18 @@ fn country(text: &str) -> Result<String, String> {
 impl InitArguments {
     pub fn options(self) -> Result<InitOptions, Fatal> {
         if !self.yes {
-            let message = "`smp-server init` without --yes, which asks for each setting, is not supported yet";
-            return Err(Fatal::new(Reason::Usage, message).remedy("Pass --yes and the options that you need."));
+            let message =
+                "`smp-server init` without --yes, which asks for each setting, is not supported yet";
+            return Err(
+                Fatal::new(Reason::Usage, message).remedy("Pass --yes and the options that you need.")
+            );
         }
         if self.sign_algorithm == SignAlgorithm::Ed448 {
             let message = "`smp-server init --sign-algorithm ED448` is not supported yet";
             return Err(Fatal::new(Reason::Usage, message).remedy("ED25519 is."));
         }
-        let hosting_type = self.hosting_type.and_then(|kind| Some(kind.to_possible_value()?.get_name().to_owned()));
+        let hosting_type =
+            self.hosting_type.and_then(|kind| Some(kind.to_possible_value()?.get_name().to_owned()));
         let information = [
             ("source_code", self.source_code),
             ("server_country", self.server_country),
@@ -160,7 +163,7 @@ fn server_name(ip: Option<String>, fqdn: Option<String>) -> Result<ServerName, F
         (_, Some(fqdn)) if !is_domain_name(&fqdn) => {
             usage(format!("--fqdn {fqdn}: expected a domain name of letters, digits, hyphens and dots"))
         }
-        (Some(name), _) | (None, Some(name)) => Ok(ServerName::Given(name)),
+        (_, Some(name)) | (Some(name), None) => Ok(ServerName::Given(name)),
     }
 }
 

@@ -22,7 +22,7 @@ const HELP_COLUMNS: usize = 80;
 #[command(name = "smp-server", disable_version_flag = true, disable_help_subcommand = true)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 struct CommandLine {
-    /// Show the version
+    /// Print the version
     #[arg(short, long, action = clap::ArgAction::Version)]
     version: Option<bool>,
 
@@ -33,7 +33,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make keys, certificates and the configuration of a new server
-    Init(init::InitArguments),
+    Init(Box<init::InitArguments>),
     /// Start the server
     Start(start::StartArguments),
 }
@@ -52,7 +52,11 @@ fn parser() -> clap::Command {
 }
 
 /// Runs the command line of this process to its end.
-pub fn main(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> ExitCode {
     let matches = match parser().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
@@ -73,8 +77,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, 
 
 fn run(matches: &clap::ArgMatches, out: &mut dyn Write) -> Result<(), Fatal> {
     unsupported::refuse(matches)?;
-    let line = CommandLine::from_arg_matches(matches)
-        .map_err(|error| Fatal::new(Reason::Usage, error.to_string().trim_start_matches("error: ").to_owned()))?;
+    let line = CommandLine::from_arg_matches(matches).map_err(|error| {
+        Fatal::new(Reason::Usage, error.to_string().trim_start_matches("error: ").to_owned())
+    })?;
     let paths = Paths::from_environment();
     match line.command {
         Command::Init(arguments) => crate::init::init(&paths, &arguments.options()?, out),

@@ -48,7 +48,8 @@ pub fn refuse(matches: &ArgMatches) -> Result<(), Fatal> {
     if COMMANDS.contains(&command) {
         return refusal(format!("`smp-server {command}`"));
     }
-    let given = |(name, long, _): &&(&str, &str, Option<char>)| *name == command && arguments.contains_id(long);
+    let given =
+        |(name, long, _): &&(&str, &str, Option<char>)| *name == command && arguments.contains_id(long);
     match OPTIONS.iter().find(given) {
         Some((_, long, _)) => refusal(format!("`smp-server {command} --{long}`")),
         None => Ok(()),

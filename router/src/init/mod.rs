@@ -4,7 +4,9 @@ mod template;
 
 use std::io::Write;
 
-use ringpost_protocol::certificate::{CertificateAuthority, GenerateError, IssuedCertificate, fingerprint_text};
+use ringpost_protocol::certificate::{
+    CertificateAuthority, GenerateError, IssuedCertificate, fingerprint_text,
+};
 
 use crate::address::address;
 use crate::clock::now_secs;
@@ -78,7 +80,9 @@ pub fn init(paths: &Paths, options: &InitOptions, out: &mut dyn Write) -> Result
         ServerName::Given(name) => (name.as_str(), name.as_str()),
         ServerName::Unknown => (HOST_PLACEHOLDER, "127.0.0.1"),
     };
-    let ini_text = template::ini_text(&values(options, host, password.as_deref()));
+    let values = values(options, host, password.as_deref());
+    refuse_control_characters(&values)?;
+    let ini_text = template::ini_text(&values);
     // Read back as `start` will: an option that makes no sense is refused before anything is written.
     let config_error = |error: IniError| Fatal::new(Reason::Usage, error.problem);
     let ini = Ini::parse(&paths.ini(), ini_text.as_bytes()).map_err(config_error)?;
@@ -111,6 +115,16 @@ fn refuse_to_overwrite(paths: &Paths) -> Result<(), Fatal> {
         });
     }
     Ok(())
+}
+
+/// A line break in a value would be another line of the ini.
+fn refuse_control_characters(values: &[Set]) -> Result<(), Fatal> {
+    match values.iter().find(|set| set.value.chars().any(char::is_control)) {
+        Some(set) => {
+            Err(Fatal::new(Reason::Usage, format!("{}: no control characters are allowed", set.key)))
+        }
+        None => Ok(()),
+    }
 }
 
 fn make_identity(certificate_name: &str) -> Result<Identity, Fatal> {
@@ -191,7 +205,9 @@ impl Report<'_> {
             format!("Server initialized. Configuration: {}", ini.display()),
             "Run `smp-server start` to start it.".to_owned(),
         ];
-        lines.extend(notices(self.ini).iter().map(|notice| format!("Note: line {}: {}", notice.line, notice.text)));
+        lines.extend(
+            notices(self.ini).iter().map(|notice| format!("Note: line {}: {}", notice.line, notice.text)),
+        );
         lines.extend([
             "----------".to_owned(),
             "Keep the CA key somewhere else and delete it here: the server runs without it.".to_owned(),

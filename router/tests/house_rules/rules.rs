@@ -7,8 +7,10 @@ use crate::source::Source;
 /// Longest Rust file, tests included: one screen of the outline, one sitting to read.
 pub const FILE_LINES_MAX: usize = 600;
 
-/// How far above an `unsafe` its `SAFETY` comment may begin, in lines.
-const SAFETY_COMMENT_LINES: usize = 10;
+/// How far above an `unsafe` its `SAFETY` comment may begin, in lines: a short impl may share one.
+const SAFETY_COMMENT_LINES: usize = 15;
+/// How far above an `expect` on something that cannot fail the attribute may stand that gives the reason, in lines.
+const EXPECT_REASON_LINES: usize = 15;
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -72,12 +74,23 @@ pub fn banned_calls(path: &str, source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in source.production_lines() {
         for (call, rule) in banned {
-            if has_token(line, call) && !(prints && call.contains("print")) {
+            let allowed = match call {
+                ".expect(" => has_reason_to_expect(source, number),
+                call => prints && call.contains("print"),
+            };
+            if has_token(line, call) && !allowed {
                 findings.push(finding(path, number, rule));
             }
         }
     }
     findings
+}
+
+/// Just above stands `#[allow(clippy::expect_used, reason = "...")]`: why it cannot fail.
+fn has_reason_to_expect(source: &Source, number: usize) -> bool {
+    let lines: Vec<&str> = source.text.lines().take(number).collect();
+    let above = lines.iter().skip(number.saturating_sub(EXPECT_REASON_LINES));
+    above.copied().any(|line| line.contains("allow(clippy::expect_used, reason = \""))
 }
 
 /// `unsafe` only where the file says that it has some, and each with the reason why it is sound.
@@ -92,7 +105,7 @@ pub fn unsafe_is_explained(path: &str, source: &Source) -> Vec<Finding> {
             findings.push(finding(path, index + 1, "unsafe in a file without #![allow(unsafe_code)]"));
         }
         let above = &lines[index.saturating_sub(SAFETY_COMMENT_LINES)..=index];
-        if !above.iter().any(|line| line.contains("SAFETY") || line.contains("# Safety")) {
+        if !above.iter().any(|line| line.to_ascii_lowercase().contains("safety")) {
             findings.push(finding(path, index + 1, "unsafe without a SAFETY comment just above it"));
         }
     }
@@ -223,6 +236,15 @@ mod tests {
         );
         assert_eq!(lines(&banned_calls("store/src/lib.rs", &source)), [1, 2, 3, 8]);
         assert_eq!(lines(&banned_calls("router/src/bin/smp-server.rs", &source)), [1, 2, 8]);
+    }
+
+    #[test]
+    fn an_expect_that_cannot_fail_gives_its_reason() {
+        let with = |attribute: &str| Source::new(&format!("{attribute}\nfn a() {{ b().expect(\"c\"); }}\n"));
+        let good = with("#[allow(clippy::expect_used, reason = \"b is constant\")]");
+        assert!(banned_calls("store/src/lib.rs", &good).is_empty());
+        let bare = with("#[allow(clippy::expect_used)]");
+        assert_eq!(lines(&banned_calls("store/src/lib.rs", &bare)), [2]);
     }
 
     #[test]
