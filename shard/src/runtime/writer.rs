@@ -27,7 +27,7 @@ struct Rest {
 }
 
 /// Credits to return: how many, by home shard.
-type Credits = SmallVec<[(u16, usize); 4]>;
+type Credits = SmallVec<[(usize, usize); 4]>;
 
 /// Writes until the connection ends.
 pub async fn run(shard: &Shard, connection: &Rc<Connection>) -> Close {
@@ -153,11 +153,9 @@ fn seal(
                 sealer.seal(block, content_len).map_err(|_| Close::BadBlock)?;
                 let len = tls.seal(&block[..], out);
                 shard.arena.recycle(buffer);
-                if let Some(home) = credit_home {
-                    match credits.iter_mut().find(|(other, _)| *other == home) {
-                        Some((_, blocks)) => *blocks += 1,
-                        None => credits.push((home, 1)),
-                    }
+                match credits.iter_mut().find(|(home, _)| *home == credit_home) {
+                    Some((_, blocks)) => *blocks += 1,
+                    None => credits.push((credit_home, 1)),
                 }
                 len
             }
@@ -176,7 +174,7 @@ fn return_credits(shard: &Shard, connection: &Connection, credits: &mut Credits)
     credits.retain(|(home, blocks)| {
         let returns = *blocks >= enough;
         if returns {
-            shard.return_credit(usize::from(*home), connection.conn, *blocks);
+            shard.return_credit(*home, connection.conn, *blocks);
         }
         !returns
     });

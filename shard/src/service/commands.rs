@@ -30,6 +30,8 @@ enum Next {
     Answered,
     Answer(ErrorType),
     Ok,
+    /// It cannot go on without credit, and has changed nothing.
+    Wait,
     /// A SEND to accept; where its body lies in the transmission.
     Store {
         queue: QueueIx,
@@ -39,18 +41,17 @@ enum Next {
 }
 
 impl Service {
-    /// Executes the next transmission of a batch and answers it.
-    pub(super) fn execute(&mut self, session: &Arc<Session>, batch: &mut Batch, now_secs: u64) {
-        let Some(&(start, len)) = batch.transmissions.get(batch.next) else { return };
+    /// Executes the next transmission of a batch and answers it. False if it has to wait for credit.
+    pub(super) fn execute(&mut self, session: &Arc<Session>, batch: &mut Batch, now_secs: u64) -> bool {
+        let Some(&(start, len)) = batch.transmissions.get(batch.next) else { return true };
         let (start, len) = (usize::from(start), usize::from(len));
-        let Some(bytes) = batch.data.bytes().get(start..start + len) else { return };
+        let Some(bytes) = batch.data.bytes().get(start..start + len) else { return true };
         let Ok(parsed) = Transmission::parse(bytes, Format::of_session(session.version)) else {
             // The session's shard has parsed it before.
-            return;
+            return true;
         };
         let corr_id: SmallVec<[u8; ID_BYTES]> = parsed.corr_id.into();
         let entity_id: SmallVec<[u8; ID_BYTES]> = parsed.entity_id.into();
-        self.counters.commands.add(1);
         let next = match parsed.decode_command(session.version, session.session_id.as_ref()) {
             Ok(command) => self.command(session, &parsed, command, bytes, now_secs),
             Err(error) => {
@@ -58,11 +59,12 @@ impl Service {
                 let answer = parsed.refused(error);
                 self.counters.error(&answer.error);
                 self.respond(session, answer.corr_id, answer.entity_id, &Response::Err(answer.error));
-                return;
+                return true;
             }
         };
         let response = match next {
-            Next::Answered => return,
+            Next::Answered => return true,
+            Next::Wait => return false,
             Next::Ok => Response::Ok,
             Next::Answer(error) => {
                 self.counters.error(&error);
@@ -74,6 +76,7 @@ impl Service {
             }
         };
         self.respond(session, &corr_id, &entity_id, &response);
+        true
     }
 
     fn command(
@@ -253,6 +256,9 @@ impl Service {
             return Next::Answer(ErrorType::Quota);
         }
         let first = self.store.first_message(queue).map(|message| message.id);
+        if first.is_some() && self.subscribers.peer(session).credit == 0 {
+            return Next::Wait;
+        }
         self.subscribers.peer(session).got.insert(queue, first);
         if first.is_none() {
             return Next::Ok;
@@ -260,7 +266,7 @@ impl Service {
         if !fits(session, parsed.corr_id.len()) {
             return Next::Answer(ErrorType::LargeMsg);
         }
-        self.answer_with_message(session, parsed, queue, false)
+        self.answer_with_message(session, parsed, queue)
     }
 
     fn acknowledge(
@@ -284,7 +290,7 @@ impl Service {
                 return Next::Ok;
             }
             if self.subscribers.peer(session).credit > 0 && fits(session, parsed.corr_id.len()) {
-                return self.answer_with_message(session, parsed, queue, true);
+                return self.answer_with_message(session, parsed, queue);
             }
             // The answer cannot carry the message now: it follows as an event.
             self.to_deliver.push(queue);
@@ -309,13 +315,12 @@ impl Service {
         }
     }
 
-    /// Sends the first message of the queue as the response to GET or ACK.
+    /// Sends the first message of the queue as the response to GET or ACK. There must be credit.
     fn answer_with_message(
         &mut self,
         session: &Arc<Session>,
         parsed: &Transmission<'_>,
         queue_ix: QueueIx,
-        used_credit: bool,
     ) -> Next {
         let block = self.arena.lend_above_cap().detach();
         let (Some(queue), Some(first)) = (self.store.queue(queue_ix), self.store.first_message(queue_ix))
@@ -326,15 +331,13 @@ impl Service {
         let Some(message) = deliver(block, session, parsed.corr_id, queue, first) else {
             return Next::Answer(ErrorType::Internal);
         };
-        if used_credit {
-            self.subscribers.peer(session).credit -= 1;
-            if let Some(subscription) = self.subscribers.of(queue_ix, session.conn) {
-                subscription.delivered = Some(message_id);
-            }
+        self.subscribers.peer(session).credit -= 1;
+        if let Some(subscription) = self.subscribers.of(queue_ix, session.conn) {
+            subscription.delivered = Some(message_id);
         }
         self.counters.messages_delivered.add(1);
         self.flush(session.conn, false);
-        self.outputs.push(Output::Message { conn: session.conn, message, used_credit });
+        self.outputs.push(Output::Message { conn: session.conn, message });
         Next::Answered
     }
 

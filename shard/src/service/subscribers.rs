@@ -12,7 +12,7 @@ use hashbrown::{HashMap, HashSet};
 use ringpost_store::{MessageId, QueueIx};
 
 use super::secrets::SecretCache;
-use super::session::{ConnRef, Session};
+use super::session::{Batch, ConnRef, Session};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Subscription {
@@ -34,6 +34,8 @@ pub struct Peer {
     pub credit: usize,
     /// Queues that have a message and wait for credit.
     pub line: VecDeque<QueueIx>,
+    /// Batches that wait for credit: the first has a GET to answer, the others came later.
+    pub waiting: VecDeque<Box<Batch>>,
     pub secrets: SecretCache,
 }
 
@@ -61,6 +63,7 @@ impl Subscribers {
             got: HashMap::new(),
             credit: self.credit,
             line: VecDeque::new(),
+            waiting: VecDeque::new(),
             secrets: SecretCache::default(),
         })
     }
