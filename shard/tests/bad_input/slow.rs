@@ -222,7 +222,9 @@ fn a_client_that_never_reads_messages_is_held_back_and_closed() {
                         let delivered = now["messages_delivered"] - before["messages_delivered"];
                         let written = now["blocks_sent"] - before["blocks_sent"];
                         let waiting = delivered.saturating_sub(written);
-                        assert!(waiting < 1_000, "{}: {waiting} blocks of messages wait", command.tag());
+                        // What the healthy connections have under way is counted too.
+                        let most = u64::try_from(limits.outbox_blocks).unwrap() + 16;
+                        assert!(waiting <= most, "{}: {waiting} blocks of messages wait", command.tag());
                     },
                 );
                 healthy.goes_on();
