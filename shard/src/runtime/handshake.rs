@@ -71,6 +71,7 @@ fn establish(connection: &Connection, agreed: &RouterSession<'_>) {
         session_id: agreed.session_id,
         router_key: DhPrivateKey::from_bytes(*agreed.session_private_key.as_bytes()),
         subscriptions: AtomicUsize::new(0),
+        queues_read: AtomicUsize::new(0),
     };
     // Nothing else sets it.
     let _ = connection.session.set(Arc::new(session));

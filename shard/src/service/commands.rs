@@ -218,9 +218,9 @@ impl Service {
         }
     }
 
-    fn is_subscription_limit_reached(&mut self, session: &Arc<Session>) -> bool {
-        let peer = self.subscribers.peer(session);
-        peer.subscribed.len() + peer.got.len() >= self.config.subscriptions_per_connection
+    /// The cap is on all shards together. Those that count at the same moment may pass it by one each.
+    fn is_subscription_limit_reached(&self, session: &Session) -> bool {
+        session.subscribed_and_read() >= self.config.subscriptions_per_connection
     }
 
     fn subscribe(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, queue: QueueIx) -> Next {
@@ -250,7 +250,7 @@ impl Service {
         if self.subscribers.of(queue, session.conn).is_some() {
             return Next::Answer(PROHIBITED);
         }
-        if self.subscribers.peer(session).got.get(&queue).is_none()
+        if !self.subscribers.peer(session).got.contains_key(&queue)
             && self.is_subscription_limit_reached(session)
         {
             return Next::Answer(ErrorType::Quota);
@@ -259,7 +259,7 @@ impl Service {
         if first.is_some() && self.subscribers.peer(session).credit == 0 {
             return Next::Wait;
         }
-        self.subscribers.peer(session).got.insert(queue, first);
+        self.subscribers.read(queue, session, first);
         if first.is_none() {
             return Next::Ok;
         }

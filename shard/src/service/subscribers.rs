@@ -95,10 +95,19 @@ impl Subscribers {
         Some(former.conn)
     }
 
+    /// Notes that a connection used GET, and which message it got. A queue that it read before counts once.
+    pub fn read(&mut self, queue: QueueIx, session: &Arc<Session>, delivered: Option<MessageId>) {
+        if self.peer(session).got.insert(queue, delivered).is_none() {
+            session.queues_read.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Forgets a deleted queue; gives its subscriber.
     pub fn remove_queue(&mut self, queue: QueueIx, deleted_by: ConnRef) -> Option<ConnRef> {
-        if let Some(peer) = self.peers.get_mut(&deleted_by) {
-            peer.got.remove(&queue);
+        if let Some(peer) = self.peers.get_mut(&deleted_by)
+            && peer.got.remove(&queue).is_some()
+        {
+            peer.session.queues_read.fetch_sub(1, Ordering::Relaxed);
         }
         let former = self.by_queue.remove(&queue)?;
         self.unsubscribe(former.conn, queue);

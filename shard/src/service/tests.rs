@@ -70,6 +70,7 @@ fn session(place: u32, version: u16) -> Arc<Session> {
         session_id: SessionId::new(&[u8::try_from(place).unwrap(); 32]).unwrap(),
         router_key: DhPrivateKey::from_bytes([9; 32]),
         subscriptions: AtomicUsize::new(0),
+        queues_read: AtomicUsize::new(0),
     })
 }
 
