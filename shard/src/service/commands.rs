@@ -66,15 +66,15 @@ impl Service {
             Next::Answered => return true,
             Next::Wait => return false,
             Next::Ok => Response::Ok,
-            Next::Answer(error) => {
-                self.counters.error(&error);
-                Response::Err(error)
-            }
+            Next::Answer(error) => Response::Err(error),
             Next::Store { queue, flags, body } => {
                 let body = start + body.start..start + body.end;
                 self.store_message(batch, queue, flags, body, now_secs)
             }
         };
+        if let Response::Err(error) = &response {
+            self.counters.error(error);
+        }
         self.respond(session, &corr_id, &entity_id, &response);
         true
     }
@@ -474,10 +474,7 @@ impl Service {
                 }
                 Response::Ok
             }
-            Some(Written::OverQuota { .. }) => {
-                self.counters.error(&ErrorType::Quota);
-                Response::Err(ErrorType::Quota)
-            }
+            Some(Written::OverQuota { .. }) => Response::Err(ErrorType::Quota),
             None => Response::Err(ErrorType::Auth),
         }
     }
