@@ -1,5 +1,7 @@
 //! More than the limits allow.
 
+use std::time::Instant;
+
 use ringpost_protocol::command::{Command, QueueMode, SubscribeMode};
 use ringpost_protocol::crypto::AuthPrivateKey;
 use ringpost_protocol::error::ErrorType;
@@ -212,11 +214,15 @@ fn readers_wait_for_blocks_of_the_arena_and_go_on() {
         router.wait_for("arena_lent", 4);
         let pings: Vec<_> =
             waiting.iter_mut().map(|client| client.prepare(None, &[], &Command::Ping)).collect();
+        let began = Instant::now();
         for (client, ping) in waiting.iter_mut().zip(&pings) {
             client.send(std::slice::from_ref(ping));
         }
         router.wait_until("readers wait", |now| now["arena_refused"] > before["arena_refused"]);
         assert!(waiting.iter_mut().all(|client| client.receive_soon().is_none()));
+        // They are tried again now and then, not all the time: the processor has better things to do.
+        let refused = u128::from(router.counter("arena_refused") - before["arena_refused"]);
+        assert!(refused <= 10 * began.elapsed().as_millis(), "{refused} in {:?}", began.elapsed());
         holders.iter_mut().for_each(Holder::finish);
         for client in &mut waiting {
             assert_eq!(client.receive().response(), Response::Pong);
@@ -268,9 +274,12 @@ fn deliveries_wait_for_blocks_of_the_arena_and_go_on() {
     router.wait_until("deliveries wait", |now| now["arena_refused"] > before["arena_refused"]);
     assert_eq!(recipient.receive_soon(), None);
     holders.iter_mut().for_each(Holder::finish);
-    // In the order of their subscription.
-    for queue in &queues {
-        assert_eq!(recipient.message(queue).body(), b"for later");
+    let mut delivered = std::collections::HashSet::new();
+    for _ in &queues {
+        let received = recipient.receive();
+        let queue = queues.iter().find(|queue| queue.recipient_id == received.entity_id).unwrap();
+        assert_eq!(queue.open(&received).body(), b"for later");
+        assert!(delivered.insert(received.entity_id));
     }
     router.expect(&before, &[]);
 }
