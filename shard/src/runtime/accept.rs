@@ -41,7 +41,11 @@ pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener) {
 
 fn accepted(shard: &Rc<Shard>, stream: TcpStream) {
     shard.counters.connections_accepted.add(1);
-    let Ok(peer) = stream.peer_addr() else { return };
+    let Ok(peer) = stream.peer_addr() else {
+        // It was reset before we looked.
+        shard.counters.closed_by_peer.add(1);
+        return;
+    };
     let Some(address) = admit(shard, peer) else { return };
     if let Some(connection) = open(shard, stream) {
         let shard = Rc::clone(shard);

@@ -22,7 +22,7 @@ use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use crate::mesh::Endpoint;
-use crate::service::{Batch, ConnRef, Output, Service};
+use crate::service::{Batch, ConnRef, Output, Processed, Service};
 
 /// What one shard sends to another.
 #[derive(Debug)]
@@ -221,12 +221,15 @@ impl Shard {
     pub fn work_turn(&self, work: Work) -> Option<Work> {
         let mut service = self.service.borrow_mut();
         let rest = match work {
-            Work::Batch(mut batch) => {
-                let done = service.process(&mut batch, COMMANDS_PER_TURN, Self::now_secs());
-                (!done).then_some(Work::Batch(batch))
-            }
+            Work::Batch(batch) => match service.process(batch, COMMANDS_PER_TURN, Self::now_secs()) {
+                Processed::Partly(batch) => Some(Work::Batch(batch)),
+                Processed::Done | Processed::Waits => None,
+            },
             Work::Credit { conn, blocks } => {
-                service.return_credit(conn, blocks);
+                for batch in service.return_credit(conn, blocks).into_iter().rev() {
+                    self.work.borrow_mut().push_front(Work::Batch(batch));
+                    wake(&self.worker);
+                }
                 None
             }
             Work::Disconnected { conn } => {
@@ -268,13 +271,10 @@ impl Shard {
                 outbox.push_responses(bytes);
                 if answered {
                     connection.in_flight.set(connection.in_flight.get() - 1);
-                    connection.wake_reader();
+                    connection.wake_held_back_reader();
                 }
             }
-            Output::Message { message, used_credit, .. } => {
-                let credit_home = if used_credit { u16::try_from(home).ok() } else { None };
-                outbox.push_message(message, credit_home);
-            }
+            Output::Message { message, .. } => outbox.push_message(message, home),
         }
         connection.wake_writer();
     }
