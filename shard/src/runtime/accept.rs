@@ -12,6 +12,7 @@ use ringpost_protocol::tls::TlsChannel;
 
 use super::address::AddressKey;
 use super::connection::{Close, Connection, Deadline};
+use super::pace::Pace;
 use super::shard::Shard;
 use super::{handshake, reader, sys, writer};
 use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES};
@@ -22,6 +23,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 /// Accepts until the task is cancelled.
 pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener) {
     let listener: TcpListener = sys::listener_of_this_executor(listener);
+    let mut pace = Pace::default();
     loop {
         match listener.accept().await {
             Ok(stream) => accepted(&shard, stream),
@@ -35,7 +37,7 @@ pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener) {
                 }
             }
         }
-        glommio::yield_if_needed().await;
+        pace.turn().await;
     }
 }
 

@@ -17,6 +17,7 @@ use ringpost_protocol::transmission::{Format, parse_content};
 use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
+use super::pace::Pace;
 use super::shard::Shard;
 use crate::arena::{BUFFER_BYTES, Block};
 use crate::limits::BATCHES_IN_FLIGHT_PER_CONNECTION;
@@ -38,6 +39,8 @@ pub struct Receiver {
     surplus: Option<(Block, std::ops::Range<usize>)>,
     /// Bytes of the next block were taken. Until then it may have to wait; afterwards its time runs.
     begun: bool,
+    /// The receiver has waited for the socket since this was cleared.
+    waited: bool,
 }
 
 /// A transport block, decrypted by TLS, at `at` of its buffer.
@@ -196,7 +199,12 @@ impl Receiver {
     /// Reads more bytes, as many as the next record needs. Waits while the connection or the shard has enough to do.
     /// While nothing has arrived no buffer is held.
     pub async fn read(&mut self, shard: &Shard, connection: &Connection) -> Result<(), Close> {
-        poll_fn(|cx| self.poll_read(shard, connection, cx)).await
+        poll_fn(|cx| {
+            let read = self.poll_read(shard, connection, cx);
+            self.waited |= read.is_pending();
+            read
+        })
+        .await
     }
 
     fn poll_read(
@@ -265,6 +273,7 @@ fn is_held_back(shard: &Shard, connection: &Connection) -> bool {
 /// Receives the commands of an established session until the connection ends.
 pub async fn run(shard: &Shard, connection: &Rc<Connection>, mut receiver: Receiver) -> Close {
     let Some(session) = connection.session.get() else { return Close::HandshakeParse };
+    let mut pace = Pace::default();
     loop {
         let block = match receiver.block(shard, connection).await {
             Ok(block) => block,
@@ -276,7 +285,10 @@ pub async fn run(shard: &Shard, connection: &Rc<Connection>, mut receiver: Recei
         if let Err(reason) = receive_block(shard, connection, session, block) {
             return reason;
         }
-        glommio::yield_if_needed().await;
+        if std::mem::take(&mut receiver.waited) {
+            pace.waited();
+        }
+        pace.turn().await;
     }
 }
 

@@ -9,6 +9,7 @@ use glommio::timer::sleep;
 
 use super::StopMode;
 use super::connection::Close;
+use super::pace::Pace;
 use super::shard::Shard;
 
 /// How often connections are looked at. Time limits are kept to about this.
@@ -97,6 +98,7 @@ async fn kicked(shard: &Shard) {
 
 async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duration>) {
     let mut place = 0;
+    let mut pace = Pace::default();
     loop {
         let step: Vec<_> = {
             let connections = shard.connections.borrow();
@@ -123,7 +125,7 @@ async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duratio
         if place >= shard.connections.borrow().capacity() {
             return;
         }
-        glommio::yield_if_needed().await;
+        pace.turn().await;
     }
 }
 

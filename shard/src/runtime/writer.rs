@@ -15,6 +15,7 @@ use ringpost_protocol::limits::BLOCK_BYTES;
 use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
+use super::pace::Pace;
 use super::shard::{Scratch, Shard};
 use crate::arena::{BUFFER_BYTES, Block};
 use crate::limits::BLOCKS_PER_WRITE;
@@ -33,6 +34,7 @@ type Credits = SmallVec<[(usize, usize); 4]>;
 pub async fn run(shard: &Shard, connection: &Rc<Connection>) -> Close {
     let mut rest = Rest::default();
     let mut credits = Credits::new();
+    let mut pace = Pace::default();
     loop {
         if let Err(reason) = poll_fn(|cx| poll_write(shard, connection, &mut rest, &mut credits, cx)).await {
             return reason;
@@ -40,7 +42,7 @@ pub async fn run(shard: &Shard, connection: &Rc<Connection>) -> Close {
         return_credits(shard, connection, &mut credits);
         // The outbox may have room again.
         connection.wake_reader();
-        glommio::yield_if_needed().await;
+        pace.turn().await;
     }
 }
 
