@@ -112,7 +112,7 @@ impl Client {
 
     /// Subscribes to many queues, with as many commands in a block as fit. The results are in the order of the queues.
     ///
-    /// Events must be received meanwhile: see [`Events`](crate::Events).
+    /// Events are to be received meanwhile: see [`Events`](crate::Events).
     pub async fn subscribe_many<Q: Borrow<RecipientQueue>>(
         &self,
         queues: &[Q],

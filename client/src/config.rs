@@ -23,8 +23,13 @@ pub struct ClientConfig {
     pub queued_commands_max: usize,
     /// Commands that were sent and wait for their response. More stay queued.
     pub in_flight_max: usize,
-    /// Events that wait for [`Events::recv`](crate::Events::recv). More make the connection stop reading.
+    /// Events that wait for [`Events::recv`](crate::Events::recv). More make the connection stop reading, unless a
+    /// command waits for its response.
     pub events_max: usize,
+    /// The same while a command waits for its response, which may come behind events: whoever acknowledges messages
+    /// between two events must not wait for ever. A router sends one message for each subscribed queue before it is
+    /// acknowledged, so this is best as large as the number of queues subscribed on one connection. Each takes 16 KB.
+    pub events_before_response_max: usize,
     /// Keys that [`Client::new_queue`](crate::Client::new_queue) makes for the recipient.
     pub recipient_key: KeyKind,
     /// Send a session key, so that blocks are encrypted inside TLS from version 11 on. Apps always do.
@@ -43,6 +48,7 @@ impl Default for ClientConfig {
             queued_commands_max: 256,
             in_flight_max: 4096,
             events_max: 256,
+            events_before_response_max: 16_384,
             recipient_key: KeyKind::Ed25519,
             block_encryption: true,
             local_ip: None,

@@ -40,8 +40,10 @@ pub(crate) struct Driver {
     in_flight: InFlight,
     /// Taken from `outgoing`, not in a block yet.
     requests: Vec<Request>,
-    /// Events of the last blocks that `events` had no room for: then nothing is read.
+    /// Events that `events` had no room for.
     backlog: VecDeque<Event>,
+    /// Of the backlog, while a command waits for its response.
+    backlog_max: usize,
     command_timeout: Duration,
     keep_alive: Option<Duration>,
     in_flight_max: usize,
@@ -73,6 +75,7 @@ impl Driver {
             in_flight: InFlight::default(),
             requests: Vec::new(),
             backlog: VecDeque::new(),
+            backlog_max: config.events_before_response_max.saturating_sub(config.events_max).max(1),
             command_timeout: config.command_timeout,
             keep_alive: config.keep_alive,
             in_flight_max: config.in_flight_max.max(1),
@@ -99,7 +102,7 @@ impl Driver {
             if next_check < check.deadline() {
                 check.as_mut().reset(next_check);
             }
-            let wants_read = self.backlog.is_empty();
+            let wants_read = self.may_read();
             let wants_write = self.wire.records.has_outgoing();
             let interest = if wants_read && wants_write {
                 Interest::READABLE | Interest::WRITABLE
@@ -130,9 +133,7 @@ impl Driver {
                         self.backlog.clear();
                     }
                     self.pass_events();
-                    if self.backlog.is_empty() {
-                        self.receive()?;
-                    }
+                    self.receive()?;
                 }
                 () = check.as_mut() => {
                     let now = Instant::now();
@@ -231,9 +232,14 @@ impl Driver {
         }
     }
 
+    /// A response may be behind events that nobody receives before the response has come.
+    fn may_read(&self) -> bool {
+        self.backlog.is_empty() || (!self.in_flight.is_empty() && self.backlog.len() < self.backlog_max)
+    }
+
     /// Handles whole blocks, until events have no more room.
     fn receive(&mut self) -> Result<(), Disconnect> {
-        while self.backlog.is_empty() {
+        while self.may_read() {
             match self.wire.next()? {
                 Next::Block(content) => self.in_flight.receive(content, &self.session, &mut self.backlog)?,
                 Next::Incomplete => return Ok(()),

@@ -31,9 +31,11 @@ pub enum Event {
 
 /// The events of one connection, in the order in which they came.
 ///
-/// The connection stops reading while [`ClientConfig::events_max`](crate::ClientConfig::events_max) events wait here, so
-/// whoever subscribes must receive, and not only between commands. A connection that is only used to send may drop it:
-/// then events are discarded.
+/// The connection stops reading when too many events wait here: see
+/// [`ClientConfig::events_max`](crate::ClientConfig::events_max) and
+/// [`ClientConfig::events_before_response_max`](crate::ClientConfig::events_before_response_max). Then commands get no
+/// responses either, so whoever subscribes must receive. A connection that is only used to send may drop it: then events
+/// are discarded.
 #[derive(Debug)]
 pub struct Events {
     pub(crate) receiver: mpsc::Receiver<Event>,

@@ -417,6 +417,7 @@ async fn waiting_events_hold_the_connection_back() {
     let router = FakeRouter::start(Faults::default()).await;
     let config = ClientConfig {
         events_max: 1,
+        events_before_response_max: 3,
         keep_alive: Some(Duration::from_millis(10)),
         command_timeout: Duration::from_secs(5),
         ..ClientConfig::default()
@@ -439,6 +440,25 @@ async fn waiting_events_hold_the_connection_back() {
         }
     }
     ping.await.unwrap().unwrap();
+}
+
+/// The ordinary way to receive: an event, its acknowledgement, the next event.
+#[tokio::test]
+async fn acknowledgements_pass_waiting_events() {
+    let router = FakeRouter::start(Faults::default()).await;
+    let config = ClientConfig { events_max: 1, ..ClientConfig::default() };
+    let (recipient, mut events) = Connection::connect(&router.address, config).await.unwrap();
+    let (sender, _) = connect(&router).await;
+    let mut queues = Vec::new();
+    for _ in 0..50 {
+        let queue = recipient.new_queue(QueueOptions::default()).await.unwrap();
+        sender.send(&SenderQueue::unsecured(queue.sender_id), MsgFlags::default(), &[1; 500]).await.unwrap();
+        queues.push(queue);
+    }
+    for queue in &queues {
+        let (id, _) = message(&mut events, queue).await;
+        assert!(recipient.ack(queue, &id).await.unwrap().is_none());
+    }
 }
 
 #[tokio::test]

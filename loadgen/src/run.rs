@@ -43,6 +43,7 @@ struct Marks {
     memory_before: Option<Memory>,
     memory_after: Option<Memory>,
     memory_units: u64,
+    memory_unit: &'static str,
 }
 
 /// CPU time over the window and memory of the router.
@@ -58,7 +59,8 @@ pub struct RouterUse {
     pub memory_before: Option<Memory>,
     /// While everything it made was still there.
     pub memory_after: Option<Memory>,
-    /// Connections or queues that were there at that moment.
+    /// What was there at that moment, "connection" or "queue", and how many.
+    pub memory_unit: &'static str,
     pub memory_units: u64,
     pub rss_bytes_per_unit: Option<f64>,
     pub pss_bytes_per_unit: Option<f64>,
@@ -151,12 +153,14 @@ impl Run {
         Ok(())
     }
 
-    /// Reads the router's memory while `units` connections or queues are there.
-    pub fn mark_after(&self, units: u64) {
+    /// Reads the router's memory while `units` of `unit` are there: connections or queues. With 0 the memory is what is
+    /// left when all is over.
+    pub fn mark_after(&self, units: u64, unit: &'static str) {
         let memory = self.router.and_then(|router| self.read(router.memory()));
         let mut marks = self.marks();
         marks.memory_after = memory;
         marks.memory_units = units;
+        marks.memory_unit = unit;
     }
 
     /// Says beforehand which time is to count; it is still opened and closed when it comes.
@@ -235,6 +239,7 @@ impl Run {
                 cpu_us_per_operation: per_operation(cpu_secs),
                 memory_before: marks.memory_before,
                 memory_after: marks.memory_after,
+                memory_unit: marks.memory_unit,
                 memory_units: units,
                 rss_bytes_per_unit: per_unit(|memory| Some(memory.rss_bytes)),
                 pss_bytes_per_unit: per_unit(|memory| memory.pss_bytes),
@@ -324,7 +329,7 @@ mod tests {
         run.close_window();
         run.count(11);
         run.close_window();
-        run.mark_after(4);
+        run.mark_after(4, "queue");
         let measured = run.measured(2).unwrap();
         assert_eq!(measured.operations, 7);
         let router = measured.router.unwrap();

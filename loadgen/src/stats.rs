@@ -205,6 +205,11 @@ impl ErrorCounts {
 impl Errors {
     /// `kind` is short and from a small set; `text` says all.
     pub fn add(&self, kind: &str, text: impl fmt::Display) {
+        self.add_many(1, kind, text);
+    }
+
+    /// The same error so many times.
+    pub fn add_many(&self, count: u64, kind: &str, text: impl fmt::Display) {
         let mut inner = lock(&self.inner);
         if inner.examples.len() < ERROR_EXAMPLES_MAX {
             let text = text.to_string();
@@ -213,7 +218,7 @@ impl Errors {
             }
         }
         let known = inner.by_kind.contains_key(kind) || inner.by_kind.len() < ERROR_KINDS_MAX;
-        *inner.by_kind.entry(if known { kind } else { "other" }.to_owned()).or_default() += 1;
+        *inner.by_kind.entry(if known { kind } else { "other" }.to_owned()).or_default() += count;
     }
 
     pub fn counts(&self) -> ErrorCounts {

@@ -146,7 +146,7 @@ impl Verification {
         self.reordered += other.reordered;
         self.altered += other.altered;
         self.foreign += other.foreign;
-        let room = (4 * EXAMPLES_MAX).saturating_sub(self.examples.len());
+        let room = (2 * EXAMPLES_MAX).saturating_sub(self.examples.len());
         self.examples.extend(other.examples.into_iter().take(room));
     }
 

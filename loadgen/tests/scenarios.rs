@@ -81,6 +81,18 @@ async fn latency_keeps_its_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rate_that_is_too_high_is_an_error() {
+    let router = FakeRouter::start(Faults::default()).await;
+    let options = ["--pairs", "1", "--in-flight", "1", "--rate", "1000000", "--duration-secs", "0.3"];
+    let options = [&options[..], &["--drain-secs", "0.3", "--warmup-secs", "0"]].concat();
+    let (output, report) = loadgen("latency", &router.address.to_string(), &options).await;
+    assert_eq!(output.status.code(), Some(1));
+    let unsent = report["errors"]["by_kind"]["overload"].as_u64().unwrap();
+    assert_eq!(unsent + report["verification"]["received"].as_u64().unwrap(), 300_000);
+    assert_eq!(report["verification"]["lost"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn old_versions_and_other_keys_work() {
     let router = FakeRouter::start(Faults::default()).await;
     for version in ["6", "8", "11"] {

@@ -129,6 +129,7 @@ pub fn random<const N: usize>() -> [u8; N] {
 
 /// One connection of a client. None when it is over, for whatever reason.
 async fn serve(stream: TcpStream, id: usize, shared: Arc<Shared>) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
     let tls = TlsChannel::server(server_config(&shared.credentials).unwrap()).unwrap();
     let mut link =
         Link { stream, tls, incoming: Vec::new(), plain: Vec::new(), small: shared.faults.small_records };

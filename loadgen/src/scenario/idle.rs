@@ -55,7 +55,7 @@ pub async fn run(context: Arc<Context>, options: Idle) -> Result<Outcome, Failur
     // Each connection held is one operation.
     run.count(connected);
     run.close_window();
-    run.mark_after(connected);
+    run.mark_after(connected, "connection");
 
     run.set_phase("checking");
     let ping = Arc::new(context.recorder());

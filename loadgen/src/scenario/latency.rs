@@ -1,6 +1,7 @@
 //! Messages at a fixed rate. Latency counts from the time when a message was to be sent, so a router that stalls is
 //! charged for all messages that had to wait ("coordinated omission").
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -42,6 +43,7 @@ pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outco
             first_ns,
             every_ns: every_ns * as_f64(bells.len() as u64),
             end_ns,
+            give_up_ns: end_ns + nanos(load.options.drain_secs),
             due: Arc::clone(due),
         };
         tasks.spawn(pair.run(Arc::clone(&load), Pace::Open(schedule)));
@@ -53,7 +55,7 @@ pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outco
         run.open_window();
         sleep_until(run, end_ns).await;
         run.close_window();
-        run.mark_after(units);
+        run.mark_after(units, "connection");
         if run.is_interrupted() {
             load.stop();
         }
@@ -101,6 +103,8 @@ impl Pacer {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
+            // By default the kernel wakes a sleeper up to 50 us late. If it does not want to do better, it is so.
+            let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
             for (message, bell) in (0_u64..).zip(bells.iter().cycle()) {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 let at_ns = start_ns + (as_f64(message) * every_ns) as u64;

@@ -69,11 +69,22 @@ pub struct Schedule {
     pub first_ns: u64,
     pub every_ns: f64,
     pub end_ns: u64,
+    /// What is still due then is not sent any more.
+    pub give_up_ns: u64,
     /// Rung when a message is due.
     pub due: Arc<Notify>,
 }
 
 impl Schedule {
+    /// How many messages are due before the end.
+    fn total(&self) -> u64 {
+        let span_ns = crate::stats::as_f64(self.end_ns.saturating_sub(self.first_ns));
+        // Not negative, and far below 2^53.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let total = (span_ns / self.every_ns).ceil() as u64;
+        total
+    }
+
     /// When message `sequence` is due; none if that is not before the end.
     fn at_ns(&self, sequence: u64) -> Option<u64> {
         // Times are far below 2^53 ns times a thousand; a nanosecond does not matter.
@@ -278,6 +289,14 @@ async fn send(
             },
         };
         if load.stopped.load(Ordering::Relaxed) {
+            break;
+        }
+        if let Pace::Open(schedule) = &pace
+            && load.now_ns() > schedule.give_up_ns
+        {
+            let unsent = schedule.total().saturating_sub(sequence);
+            let text = "messages were due and could not be sent in time: the rate is too high";
+            load.context.run.errors.add_many(unsent, "overload", text);
             break;
         }
         match take_place(load, places).await {

@@ -28,7 +28,7 @@ pub async fn run(context: Arc<Context>, options: Creation) -> Result<Outcome, Fa
         create_queues(&context, &clients, options.queues.get(), options.in_flight, true, Some(&create))
             .await?;
     run.close_window();
-    run.mark_after(queues.iter().map(Vec::len).sum::<usize>() as u64);
+    run.mark_after(queues.iter().map(Vec::len).sum::<usize>() as u64, "queue");
     if !options.keep {
         delete_queues(&context, &clients, queues, options.in_flight).await?;
     }
@@ -123,9 +123,9 @@ pub async fn delete_queues(
     Ok(())
 }
 
-/// The connection is gone: all further commands would fail alike.
-fn is_final(error: &ClientError) -> bool {
-    matches!(error, ClientError::Closed | ClientError::Transport(_))
+/// The connection is gone or of no use: all further commands would fail alike.
+pub fn is_final(error: &ClientError) -> bool {
+    matches!(error, ClientError::Closed | ClientError::Transport(_) | ClientError::Timeout)
 }
 
 fn take_one(left: &AtomicUsize) -> bool {

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::queues::{create_queues, delete_queues};
+use super::queues::{create_queues, delete_queues, is_final};
 use super::{Context, Failure, Outcome, pair, panicked};
 use crate::cli::Subscribe;
 use crate::stats::{Recorder, lock};
@@ -96,7 +96,7 @@ pub async fn run(context: Arc<Context>, options: Subscribe) -> Result<Outcome, F
     let connections = u32::try_from(clients.len()).unwrap_or(u32::MAX);
     let _all = done.acquire_many(connections).await;
     run.close_window();
-    run.mark_after(options.queues.get() as u64);
+    run.mark_after(options.queues.get() as u64, "queue");
     subscribed.send_replace(true);
 
     run.set_phase("waiting for messages");
@@ -176,15 +176,12 @@ struct Receiver {
     queues: Arc<Vec<Filled>>,
     verifiers: Vec<Mutex<QueueVerifier>>,
     received: AtomicU64,
-    /// Messages that are being acknowledged.
-    places: Arc<Semaphore>,
 }
 
 impl Receiver {
     fn new(load: Arc<Load>, client: Client, queues: Arc<Vec<Filled>>) -> Arc<Self> {
         Arc::new(Self {
             verifiers: queues.iter().map(|queue| Mutex::new(QueueVerifier::new(queue.tag))).collect(),
-            places: Arc::new(Semaphore::new(load.options.in_flight.get())),
             received: AtomicU64::new(0),
             load,
             client,
@@ -202,6 +199,7 @@ impl Receiver {
         let expected: u64 = self.queues.iter().map(Filled::expected).sum();
         let errors = &self.load.context.run.errors;
         let mut deadline = None;
+        let mut tasks = JoinSet::new();
         loop {
             let event = match deadline {
                 None => tokio::select! {
@@ -230,13 +228,11 @@ impl Receiver {
             match event {
                 Some(Event::Message(message)) => match index_of.get(&message.queue) {
                     Some(&index) => {
-                        let place = Arc::clone(&self.places).acquire_owned().await;
                         let receiver = Arc::clone(&self);
-                        // A queue has one unacknowledged message at a time, so its messages stay in order.
-                        tokio::spawn(async move {
-                            receiver.take(index, message).await;
-                            drop(place);
-                        });
+                        // A queue has one unacknowledged message at a time: its messages stay in order, and there
+                        // are no more tasks than queues.
+                        tasks.spawn(async move { receiver.take(index, message).await });
+                        while tasks.try_join_next().is_some() {}
                     }
                     None => errors.add("unknown queue", "a message of a queue of nobody"),
                 },
@@ -250,8 +246,7 @@ impl Receiver {
             }
         }
         // Those still at work would change the account.
-        let places = u32::try_from(self.load.options.in_flight.get()).unwrap_or(u32::MAX);
-        let _all = self.places.acquire_many(places).await;
+        while tasks.join_next().await.is_some() {}
         let mut found = Verification::default();
         for (verifier, queue) in self.verifiers.iter().zip(self.queues.iter()) {
             let verifier = lock(verifier).take();
@@ -308,11 +303,18 @@ impl Load {
             let start_ns = run.clock.now_ns();
             let results = client.subscribe_many(&batch).await;
             self.batch.record_ns(index, run.clock.now_ns() - start_ns);
+            let mut answers = true;
             for result in results {
                 match result {
                     Ok(()) => run.count(1),
-                    Err(error) => self.context.failed("SUB", &error),
+                    Err(error) => {
+                        self.context.failed("SUB", &error);
+                        answers &= !is_final(&error);
+                    }
                 }
+            }
+            if !answers {
+                break;
             }
         }
         done.add_permits(1);

@@ -35,7 +35,7 @@ pub async fn run(context: Arc<Context>, options: Throughput) -> Result<Outcome, 
         } else {
             run.sleep(duration_secs).await;
             run.close_window();
-            run.mark_after(units);
+            run.mark_after(units, "connection");
         }
         run.set_phase("waiting for the last messages");
         load.stop();
@@ -54,6 +54,9 @@ pub async fn run(context: Arc<Context>, options: Throughput) -> Result<Outcome, 
     }
     // With a number of messages the window ends with the last of them.
     run.close_window();
+    if messages.is_some() {
+        run.mark_after(0, "");
+    }
     Ok(Outcome {
         latencies: load.latencies(false),
         verification: Some(found),
