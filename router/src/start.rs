@@ -187,6 +187,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_reason_not_to_start_has_its_exit_code() {
+        let listen = |kind| StartError::Listen {
+            address: ([127, 0, 0, 1], 443).into(),
+            source: std::io::Error::from(kind),
+        };
+        let memory = StartError::LockedMemory { shards: 1, needed_bytes: 2, limit_bytes: 1 };
+        for (error, reason) in [
+            (listen(io::ErrorKind::AddrInUse), Reason::PortInUse),
+            (listen(io::ErrorKind::PermissionDenied), Reason::PortRefused),
+            (memory, Reason::LockedMemory),
+            (StartError::IoUring("refused".to_owned()), Reason::NoIoUring),
+            (StartError::Tls("bad".to_owned()), Reason::Certificate),
+            (StartError::Shards(0), Reason::Config),
+        ] {
+            let message = error.to_string();
+            let fatal = start_error(error);
+            assert_eq!(fatal.reason, reason, "{message}");
+            assert!(fatal.message.contains(message.split(':').next().unwrap_or("")), "{fatal}");
+        }
+    }
+
+    #[test]
+    fn the_versions_offered_are_a_range() {
+        assert_eq!((versions().min(), versions().max()), (SmpVersion::V6, VERSION_MAX));
+    }
+
+    #[test]
     fn a_fixed_number_of_shards_is_kept() {
         assert_eq!(shard_count(Shards::Fixed(7.try_into().unwrap())), 7);
         assert!((1..=Shards::MAX).contains(&shard_count(Shards::Auto)));
