@@ -23,7 +23,7 @@ pub struct Cli {
     pub scenario: Scenario,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Scenario {
     /// Pairs of sender and recipient, each with a queue, as fast as the router takes messages
     Throughput(Throughput),
@@ -36,7 +36,7 @@ pub enum Scenario {
     /// A storm of connections: TCP, TLS and SMP handshakes
     Handshake(Handshake),
     /// Creation of many queues
-    Queues(Queues),
+    Queues(Creation),
 }
 
 /// Options of every scenario.
@@ -98,7 +98,7 @@ impl From<Key> for KeyKind {
 
 /// What pairs of sender and recipient have in common.
 #[derive(Args, Clone, Debug)]
-pub struct Pairs {
+pub struct Traffic {
     /// Pairs of sender and recipient
     #[arg(long, value_name = "N", default_value = "10")]
     pub pairs: NonZeroUsize,
@@ -118,7 +118,7 @@ pub struct Throughput {
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
-    pub pairs: Pairs,
+    pub traffic: Traffic,
     /// How long to measure
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub duration_secs: Duration,
@@ -132,7 +132,7 @@ pub struct LatencyOptions {
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
-    pub pairs: Pairs,
+    pub traffic: Traffic,
     /// Messages a second, of all pairs together
     #[arg(long, value_name = "N", default_value_t = 100.0, value_parser = rate)]
     pub rate: f64,
@@ -196,7 +196,7 @@ pub struct Handshake {
 }
 
 #[derive(Args, Clone, Debug)]
-pub struct Queues {
+pub struct Creation {
     #[command(flatten)]
     pub common: Common,
     /// Queues to create
@@ -250,8 +250,8 @@ impl Scenario {
     /// The most connections that are open at once.
     pub fn connections_max(&self) -> usize {
         match self {
-            Self::Throughput(options) => 2 * options.pairs.pairs.get(),
-            Self::Latency(options) => 2 * options.pairs.pairs.get(),
+            Self::Throughput(options) => 2 * options.traffic.pairs.get(),
+            Self::Latency(options) => 2 * options.traffic.pairs.get(),
             Self::Idle(options) => options.connections.get(),
             Self::Subscribe(options) => 2 * options.connections.get(),
             Self::Handshake(options) => options.common.connect_at_once.get(),
@@ -266,7 +266,7 @@ impl Scenario {
             Self::Latency(_) | Self::Idle(_) => false,
             Self::Subscribe(_) | Self::Handshake(_) | Self::Queues(_) => true,
         };
-        let default = Duration::from_secs(if counted { 0 } else { 1 });
+        let default = Duration::from_secs(u64::from(!counted));
         self.common().warmup_secs.unwrap_or(default)
     }
 
@@ -280,23 +280,23 @@ impl Scenario {
             ("sender_key", format!("{:?}", common.sender_key).into()),
             ("plain_blocks", common.plain_blocks.into()),
         ]);
-        let pairs = |pairs: &Pairs| {
+        let traffic = |traffic: &Traffic| {
             [
-                ("pairs", Value::from(pairs.pairs.get())),
-                ("in_flight", pairs.in_flight.get().into()),
-                ("body_bytes", pairs.body_bytes.into()),
+                ("pairs", Value::from(traffic.pairs.get())),
+                ("in_flight", traffic.in_flight.get().into()),
+                ("body_bytes", traffic.body_bytes.into()),
             ]
         };
         match self {
             Self::Throughput(throughput) => {
-                options.extend(pairs(&throughput.pairs));
+                options.extend(traffic(&throughput.traffic));
                 match throughput.messages {
                     Some(messages) => options.insert("messages", messages.into()),
                     None => options.insert("duration_secs", throughput.duration_secs.as_secs_f64().into()),
                 };
             }
             Self::Latency(latency) => {
-                options.extend(pairs(&latency.pairs));
+                options.extend(traffic(&latency.traffic));
                 options.insert("rate", latency.rate.into());
                 options.insert("duration_secs", latency.duration_secs.as_secs_f64().into());
             }
@@ -347,7 +347,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.001..=10_000_000.0).contains(&rate) { Ok(rate) } else { Err("not between 0.001 and 10,000,000".to_owned()) }
+    if (0.001..=10_000_000.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err("not between 0.001 and 10,000,000".to_owned())
+    }
 }
 
 fn body_bytes(text: &str) -> Result<usize, String> {
@@ -411,6 +415,8 @@ mod tests {
         let warmup = |words: &[&str]| parse(words).unwrap().scenario.warmup().as_secs_f64();
         assert!((warmup(&["throughput", ADDRESS]) - 1.0).abs() < 1e-9);
         assert!(warmup(&["throughput", ADDRESS, "--messages", "5"]) < 1e-9);
-        assert!((warmup(&["throughput", ADDRESS, "--messages", "5", "--warmup-secs", "2"]) - 2.0).abs() < 1e-9);
+        assert!(
+            (warmup(&["throughput", ADDRESS, "--messages", "5", "--warmup-secs", "2"]) - 2.0).abs() < 1e-9
+        );
     }
 }

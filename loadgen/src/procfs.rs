@@ -14,6 +14,7 @@ pub struct Process {
 }
 
 /// Memory in bytes. `pss_bytes` is absent where the kernel does not let us read it.
+#[allow(clippy::struct_field_names, reason = "the unit belongs into the name")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
     pub rss_bytes: u64,

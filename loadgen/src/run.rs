@@ -35,12 +35,15 @@ pub struct Run {
 /// Readings at the edges of the window.
 #[derive(Debug, Default)]
 struct Marks {
+    opened: bool,
+    closed: bool,
     operations: (u64, u64),
     own_cpu_secs: (f64, f64),
     router_cpu_secs: Option<(f64, f64)>,
     memory_before: Option<Memory>,
     memory_after: Option<Memory>,
     memory_units: u64,
+    memory_unit: &'static str,
 }
 
 /// CPU time over the window and memory of the router.
@@ -56,7 +59,8 @@ pub struct RouterUse {
     pub memory_before: Option<Memory>,
     /// While everything it made was still there.
     pub memory_after: Option<Memory>,
-    /// Connections or queues that were there at that moment.
+    /// What was there at that moment, "connection" or "queue", and how many.
+    pub memory_unit: &'static str,
     pub memory_units: u64,
     pub rss_bytes_per_unit: Option<f64>,
     pub pss_bytes_per_unit: Option<f64>,
@@ -149,15 +153,23 @@ impl Run {
         Ok(())
     }
 
-    /// Reads the router's memory while `units` connections or queues are there.
-    pub fn mark_after(&self, units: u64) {
+    /// Reads the router's memory while `units` of `unit` are there: connections or queues. With 0 the memory is what is
+    /// left when all is over.
+    pub fn mark_after(&self, units: u64, unit: &'static str) {
         let memory = self.router.and_then(|router| self.read(router.memory()));
         let mut marks = self.marks();
         marks.memory_after = memory;
         marks.memory_units = units;
+        marks.memory_unit = unit;
     }
 
-    /// Begins the window now.
+    /// Says beforehand which time is to count; it is still opened and closed when it comes.
+    pub fn plan_window(&self, start_ns: u64, end_ns: u64) {
+        self.window.open(start_ns);
+        self.window.close(end_ns);
+    }
+
+    /// Begins the window now, unless it was planned.
     pub fn open_window(&self) {
         let own = self.read(self.own.cpu_secs()).unwrap_or(0.0);
         let router = self.router.and_then(|router| self.read(router.cpu_secs()));
@@ -165,15 +177,19 @@ impl Run {
         marks.own_cpu_secs = (own, own);
         marks.router_cpu_secs = router.map(|secs| (secs, secs));
         marks.operations = (self.operations(), self.operations());
-        self.window.open(self.clock.now_ns());
+        marks.opened = true;
+        if self.window.bounds_ns().is_none() {
+            self.window.open(self.clock.now_ns());
+        }
     }
 
-    /// Ends the window now. A second call changes nothing.
+    /// Ends the window now, or when it was planned to end before. A second call changes nothing.
     pub fn close_window(&self) {
-        if self.window.bounds_ns().is_some() {
+        if std::mem::replace(&mut self.marks().closed, true) {
             return;
         }
-        self.window.close(self.clock.now_ns());
+        let now_ns = self.clock.now_ns();
+        self.window.close(self.window.bounds_ns().map_or(now_ns, |(_, end_ns)| end_ns.min(now_ns)));
         let operations = self.operations();
         let own = self.read(self.own.cpu_secs());
         let router = self.router.and_then(|router| self.read(router.cpu_secs()));
@@ -190,6 +206,9 @@ impl Run {
         let (start_ns, end_ns) = self.window.bounds_ns()?;
         let window_secs = as_f64((end_ns - start_ns).max(1)) / 1e9;
         let marks = self.marks();
+        if !(marks.opened && marks.closed) {
+            return None;
+        }
         let operations = marks.operations.1 - marks.operations.0;
         let per_operation = |cpu_secs: f64| (operations > 0).then(|| cpu_secs * 1e6 / as_f64(operations));
         let own_secs = marks.own_cpu_secs.1 - marks.own_cpu_secs.0;
@@ -220,6 +239,7 @@ impl Run {
                 cpu_us_per_operation: per_operation(cpu_secs),
                 memory_before: marks.memory_before,
                 memory_after: marks.memory_after,
+                memory_unit: marks.memory_unit,
                 memory_units: units,
                 rss_bytes_per_unit: per_unit(|memory| Some(memory.rss_bytes)),
                 pss_bytes_per_unit: per_unit(|memory| memory.pss_bytes),
@@ -309,7 +329,7 @@ mod tests {
         run.close_window();
         run.count(11);
         run.close_window();
-        run.mark_after(4);
+        run.mark_after(4, "queue");
         let measured = run.measured(2).unwrap();
         assert_eq!(measured.operations, 7);
         let router = measured.router.unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -25,7 +25,7 @@ pub fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Counters stay usable after another task's panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -43,10 +43,6 @@ impl Clock {
 
     pub fn now_ns(self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    pub fn instant(self, at_ns: u64) -> Instant {
-        self.epoch + Duration::from_nanos(at_ns)
     }
 }
 
@@ -209,6 +205,11 @@ impl ErrorCounts {
 impl Errors {
     /// `kind` is short and from a small set; `text` says all.
     pub fn add(&self, kind: &str, text: impl fmt::Display) {
+        self.add_many(1, kind, text);
+    }
+
+    /// The same error so many times.
+    pub fn add_many(&self, count: u64, kind: &str, text: impl fmt::Display) {
         let mut inner = lock(&self.inner);
         if inner.examples.len() < ERROR_EXAMPLES_MAX {
             let text = text.to_string();
@@ -217,7 +218,7 @@ impl Errors {
             }
         }
         let known = inner.by_kind.contains_key(kind) || inner.by_kind.len() < ERROR_KINDS_MAX;
-        *inner.by_kind.entry(if known { kind } else { "other" }.to_owned()).or_default() += 1;
+        *inner.by_kind.entry(if known { kind } else { "other" }.to_owned()).or_default() += count;
     }
 
     pub fn counts(&self) -> ErrorCounts {

@@ -12,9 +12,9 @@ pub const BODY_BYTES_MIN: usize = 40;
 
 /// The filler of one message is a slice of the pool that begins in its first half.
 const POOL_BYTES: usize = 128 * 1024;
-const POOL_STARTS: u64 = 64 * 1024;
+const POOL_STARTS: usize = 64 * 1024;
 /// A body never needs more filler than a block has.
-pub const BODY_BYTES_MAX: usize = POOL_BYTES - POOL_STARTS as usize;
+pub const BODY_BYTES_MAX: usize = POOL_BYTES - POOL_STARTS;
 
 /// Examples kept for each kind of finding, for the report.
 const EXAMPLES_MAX: usize = 5;
@@ -64,10 +64,6 @@ impl Bodies {
         Self { run, body_bytes: body_bytes.clamp(BODY_BYTES_MIN, BODY_BYTES_MAX), pool }
     }
 
-    pub fn body_bytes(&self) -> usize {
-        self.body_bytes
-    }
-
     /// Replaces what `body` holds by the message of `stamp`.
     pub fn write(&self, stamp: Stamp, body: &mut Vec<u8>) {
         body.clear();
@@ -109,7 +105,7 @@ impl Bodies {
     }
 
     fn filler(&self, stamp: Stamp) -> &[u8] {
-        let start = usize::try_from(mix(mix(stamp.queue) ^ stamp.sequence) % POOL_STARTS).unwrap_or(0);
+        let start = usize::try_from(mix(mix(stamp.queue) ^ stamp.sequence) % POOL_STARTS as u64).unwrap_or(0);
         &self.pool[start..start + self.body_bytes - BODY_BYTES_MIN]
     }
 }
@@ -150,7 +146,7 @@ impl Verification {
         self.reordered += other.reordered;
         self.altered += other.altered;
         self.foreign += other.foreign;
-        let room = (4 * EXAMPLES_MAX).saturating_sub(self.examples.len());
+        let room = (2 * EXAMPLES_MAX).saturating_sub(self.examples.len());
         self.examples.extend(other.examples.into_iter().take(room));
     }
 
@@ -220,6 +216,19 @@ impl QueueVerifier {
         }
         self.found.received += 1;
         Some(stamp)
+    }
+
+    /// Counts a message whose encryption by the router does not hold.
+    pub fn unreadable(&mut self, reason: &str) {
+        let (queue, next) = (self.queue, self.next);
+        self.found.altered += 1;
+        self.found
+            .example(|| format!("queue {queue}: message after sequence {next} cannot be opened: {reason}"));
+    }
+
+    /// Leaves an empty account behind.
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(self.queue))
     }
 
     /// Whether nothing more can be expected: of `sent` messages all arrived that are not in `rejected`.

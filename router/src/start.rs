@@ -175,7 +175,7 @@ fn start_error(error: StartError) -> Fatal {
         StartError::IoUring(_) => Fatal::new(Reason::NoIoUring, message),
         StartError::Tls(_) => Fatal::new(Reason::Certificate, message),
         StartError::Shards(_) | StartError::NoAddress => Fatal::new(Reason::Config, message),
-        StartError::Random(_) => Fatal::new(Reason::Other, message),
+        StartError::Random(_) | StartError::Bell(_) => Fatal::new(Reason::Other, message),
     }
 }
 

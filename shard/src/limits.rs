@@ -22,7 +22,8 @@ pub struct Limits {
     pub subscriptions_per_connection: usize,
     /// Small responses of one connection that wait to be written, in bytes. Above it, the connection is not read.
     pub outbox_bytes: usize,
-    /// Blocks of messages of one connection that wait to be written. Above it, deliveries to it wait in their queues.
+    /// Blocks of messages of one connection that wait to be written. Above it, deliveries to it wait in their queues,
+    /// and GET waits for its answer.
     pub outbox_blocks: usize,
     /// From accepting to the end of the protocol handshake; then the connection is closed.
     pub handshake_secs: u64,

@@ -2,60 +2,80 @@
 //!
 //! A ring has one producer and one consumer, so shards do not disturb each other's caches beyond the pairs that talk.
 //! Nothing waits on a full ring: [`Endpoint::send`] gives the message back, and the sender parks the work that made it
-//! until [`Endpoint::poll_room`] says that the lane has room.
+//! until its bell rings.
+//!
+//! The mesh knows no runtime: a [`Bell`] is how the caller wakes a shard. It is rung only for a shard that is parked,
+//! and a shard looks at its lanes once more between [`Endpoint::park`] and its sleep, so that nothing is missed.
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use atomic_waker::AtomicWaker;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
-#[derive(Debug)]
+/// Wakes a parked shard, from any thread.
+pub trait Bell: Send + Sync {
+    fn ring(&self);
+}
+
 struct Lane<M> {
     ring: ArrayQueue<M>,
     /// Set by a sender that found the ring full.
     wants_room: AtomicBool,
 }
 
-#[derive(Debug, Default)]
-struct Bell {
-    /// Rung when something arrived for the shard.
-    arrived: AtomicWaker,
-    /// Rung when a lane that was full for the shard has room again.
-    room: AtomicWaker,
+struct Ringable<B> {
+    parked: AtomicBool,
+    bell: B,
 }
 
-#[derive(Debug)]
-struct Shared<M> {
+impl<B: Bell> Ringable<B> {
+    /// Rings if the shard is parked. What it shall see must have been written before.
+    fn wake(&self) {
+        // Pairs with the fence in `park`: either this sees the flag, or the shard sees what was written.
+        fence(Ordering::SeqCst);
+        if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::AcqRel) {
+            self.bell.ring();
+        }
+    }
+}
+
+struct Shared<M, B> {
     shards: usize,
     /// The lane from `a` to `b` is at `b * shards + a`: a receiver's lanes lie side by side.
     lanes: Box<[CachePadded<Lane<M>>]>,
-    bells: Box<[CachePadded<Bell>]>,
+    bells: Box<[CachePadded<Ringable<B>>]>,
 }
 
 /// One shard's end of the mesh.
-#[derive(Debug)]
-pub struct Endpoint<M> {
-    shared: Arc<Shared<M>>,
+pub struct Endpoint<M, B> {
+    shared: Arc<Shared<M, B>>,
     shard: usize,
     /// The lane to look at first, so that none is preferred.
     next_lane: usize,
 }
 
-/// Builds a mesh of `shards` ends whose lanes have `slots` places each.
-pub fn mesh<M>(shards: usize, slots: usize) -> Vec<Endpoint<M>> {
+impl<M, B> fmt::Debug for Endpoint<M, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+/// Builds a mesh of one end for each bell, whose lanes have `slots` places each.
+pub fn mesh<M, B: Bell>(bells: Vec<B>, slots: usize) -> Vec<Endpoint<M, B>> {
+    let shards = bells.len();
     let lane = || CachePadded::new(Lane { ring: ArrayQueue::new(slots), wants_room: AtomicBool::new(false) });
+    let ringable = |bell| CachePadded::new(Ringable { parked: AtomicBool::new(false), bell });
     let shared = Arc::new(Shared {
         shards,
         lanes: std::iter::repeat_with(lane).take(shards * shards).collect(),
-        bells: std::iter::repeat_with(CachePadded::default).take(shards).collect(),
+        bells: bells.into_iter().map(ringable).collect(),
     });
     (0..shards).map(|shard| Endpoint { shared: Arc::clone(&shared), shard, next_lane: 0 }).collect()
 }
 
-impl<M> Endpoint<M> {
+impl<M, B: Bell> Endpoint<M, B> {
     pub fn shard(&self) -> usize {
         self.shard
     }
@@ -64,7 +84,8 @@ impl<M> Endpoint<M> {
         self.shared.shards
     }
 
-    /// Puts a message into the lane to another shard, or gives it back if the lane is full.
+    /// Puts a message into the lane to another shard. If the lane is full the message comes back, and the bell of this
+    /// shard rings when there is room.
     pub fn send(&self, to: usize, message: M) -> Result<(), M> {
         let lane = self.lane(self.shard, to);
         if let Err(message) = lane.ring.push(message) {
@@ -72,38 +93,25 @@ impl<M> Endpoint<M> {
             // The receiver may have emptied the ring before it could see the wish.
             lane.ring.push(message)?;
         }
-        self.shared.bells[to].arrived.wake();
+        self.shared.bells[to].wake();
         Ok(())
     }
 
-    /// Whether the lane to a shard has room. If not, the task is woken when some lane has.
-    pub fn poll_room(&self, to: usize, cx: &mut Context<'_>) -> Poll<()> {
-        let lane = self.lane(self.shard, to);
-        if !lane.ring.is_full() {
-            return Poll::Ready(());
-        }
-        self.shared.bells[self.shard].room.register(cx.waker());
-        lane.wants_room.store(true, Ordering::SeqCst);
-        if lane.ring.is_full() { Poll::Pending } else { Poll::Ready(()) }
+    /// Takes at most `most` messages, from all lanes in turn, and says how many.
+    pub fn receive(&mut self, most: usize, mut take: impl FnMut(usize, M)) -> usize {
+        self.drain(most, &mut take)
     }
 
-    /// Takes at most `most` messages, from all lanes in turn. With none there, the task is woken when one comes.
-    pub fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        most: usize,
-        mut take: impl FnMut(usize, M),
-    ) -> Poll<usize> {
-        let taken = self.drain(most, &mut take);
-        if taken > 0 {
-            return Poll::Ready(taken);
-        }
-        self.shared.bells[self.shard].arrived.register(cx.waker());
-        // Something may have come between the look and the registration.
-        match self.drain(most, &mut take) {
-            0 => Poll::Pending,
-            taken => Poll::Ready(taken),
-        }
+    /// Announces that this shard is about to sleep. It must look for messages and for room once more, and sleep only if
+    /// there is nothing; then its bell rings for the next message and for room.
+    pub fn park(&self) {
+        self.shared.bells[self.shard].parked.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The shard is awake: its bell need not ring.
+    pub fn unpark(&self) {
+        self.shared.bells[self.shard].parked.store(false, Ordering::Relaxed);
     }
 
     /// Messages that wait for this shard.
@@ -125,7 +133,7 @@ impl<M> Endpoint<M> {
             idle = 0;
             taken += 1;
             if lane.wants_room.load(Ordering::SeqCst) && lane.wants_room.swap(false, Ordering::SeqCst) {
-                self.shared.bells[from].room.wake();
+                self.shared.bells[from].wake();
             }
             take(from, message);
         }
@@ -141,66 +149,102 @@ impl<M> Endpoint<M> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use futures_lite::future::{block_on, poll_fn};
+
+    /// Wakes a sleeping thread.
+    struct Unpark(std::thread::Thread);
+
+    impl Bell for Unpark {
+        fn ring(&self) {
+            self.0.unpark();
+        }
+    }
+
+    fn ends(count: usize, slots: usize) -> Vec<Endpoint<u32, Unpark>> {
+        mesh((0..count).map(|_| Unpark(std::thread::current())).collect(), slots)
+    }
 
     #[test]
     fn a_full_lane_gives_the_message_back() {
-        let mut ends = mesh::<u32>(2, 2);
+        let mut ends = ends(2, 2);
         ends[0].send(1, 1).unwrap();
         ends[0].send(1, 2).unwrap();
         assert_eq!(ends[0].send(1, 3), Err(3));
         let mut got = Vec::new();
-        let taken = block_on(poll_fn(|cx| ends[1].poll_receive(cx, 8, |from, m| got.push((from, m)))));
-        assert_eq!((taken, got), (2, vec![(0, 1), (0, 2)]));
+        assert_eq!(ends[1].receive(8, |from, message| got.push((from, message))), 2);
+        assert_eq!(got, [(0, 1), (0, 2)]);
         ends[0].send(1, 3).unwrap();
+        assert_eq!(ends[1].depth(), 1);
     }
 
     #[test]
     fn lanes_take_turns() {
-        let mut ends = mesh::<u32>(3, 8);
+        let mut ends = ends(3, 8);
         for n in 0..4 {
             ends[0].send(2, n).unwrap();
             ends[1].send(2, n).unwrap();
         }
         let mut from = Vec::new();
-        block_on(poll_fn(|cx| ends[2].poll_receive(cx, 4, |shard, _| from.push(shard))));
+        ends[2].receive(4, |shard, _| from.push(shard));
         assert_eq!(from.iter().filter(|&&shard| shard == 0).count(), 2);
     }
 
-    /// Two threads, small rings, both directions: everything arrives, in order, though both block on room.
+    /// Two threads, small rings, both directions, no timeouts: everything arrives, in order, though both sleep for
+    /// messages and for room. A wake that is lost hangs the test.
     #[test]
     fn nothing_is_lost_or_reordered_when_lanes_are_full() {
         const COUNT: u32 = 200_000;
-        let ends = mesh::<u32>(2, 4);
-        let threads: Vec<_> = ends
-            .into_iter()
-            .map(|mut end| {
+        let (give, take) = std::sync::mpsc::channel::<std::thread::Thread>();
+        let mut starts = Vec::new();
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let give = give.clone();
+                let (start, started) = std::sync::mpsc::channel::<Endpoint<u32, Unpark>>();
+                starts.push(start);
                 std::thread::spawn(move || {
-                    let peer = 1 - end.shard();
-                    let (mut sent, mut received) = (0, 0);
-                    block_on(poll_fn(|cx| {
-                        loop {
-                            while sent < COUNT && end.send(peer, sent).is_ok() {
-                                sent += 1;
-                            }
-                            let room = sent == COUNT || end.poll_room(peer, cx).is_ready();
-                            let arrived = end.poll_receive(cx, 3, |_, message| {
-                                assert_eq!(message, received);
-                                received += 1;
-                            });
-                            if sent == COUNT && received == COUNT {
-                                return Poll::Ready(());
-                            }
-                            if arrived.is_pending() && (!room || sent == COUNT) {
-                                return Poll::Pending;
-                            }
-                        }
-                    }));
+                    give.send(std::thread::current()).unwrap();
+                    exchange(&mut started.recv().unwrap(), COUNT);
                 })
             })
             .collect();
+        // The order of the threads does not matter, but each must get its own bell.
+        let mut sleepers: Vec<_> = (0..2).map(|_| take.recv().unwrap()).collect();
+        sleepers
+            .sort_by_key(|sleeper| threads.iter().position(|thread| thread.thread().id() == sleeper.id()));
+        for (end, start) in mesh(sleepers.into_iter().map(Unpark).collect(), 4).into_iter().zip(&starts) {
+            start.send(end).unwrap();
+        }
         for thread in threads {
             thread.join().unwrap();
+        }
+    }
+
+    fn exchange(end: &mut Endpoint<u32, Unpark>, count: u32) {
+        let peer = 1 - end.shard();
+        let (mut sent, mut received) = (0, 0);
+        let mut turn = |end: &mut Endpoint<u32, Unpark>| {
+            let before = (sent, received);
+            while sent < count && end.send(peer, sent).is_ok() {
+                sent += 1;
+            }
+            end.receive(3, |_, message| {
+                assert_eq!(message, received);
+                received += 1;
+            });
+            (before != (sent, received), sent == count && received == count)
+        };
+        loop {
+            let (moved, done) = turn(end);
+            if done {
+                return;
+            }
+            if !moved {
+                end.park();
+                let (moved, done) = turn(end);
+                if !moved && !done {
+                    std::thread::park();
+                }
+                end.unpark();
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ enum Item {
     },
     Message {
         message: OutMessage,
-        credit_home: Option<u16>,
+        credit_home: usize,
     },
 }
 
@@ -38,7 +38,7 @@ pub enum Composed {
     /// In the caller's buffer.
     Small { content_len: usize },
     /// In the message's buffer: the block begins at `block_at`.
-    Message { buffer: Detached, block_at: usize, content_len: usize, credit_home: Option<u16> },
+    Message { buffer: Detached, block_at: usize, content_len: usize, credit_home: usize },
 }
 
 impl Outbox {
@@ -53,7 +53,7 @@ impl Outbox {
     }
 
     /// Adds a message. The credit it used belongs to the shard `credit_home`.
-    pub fn push_message(&mut self, message: OutMessage, credit_home: Option<u16>) {
+    pub fn push_message(&mut self, message: OutMessage, credit_home: usize) {
         self.messages += 1;
         self.items.push_back(Item::Message { message, credit_home });
     }
@@ -187,7 +187,7 @@ mod tests {
         for offset in [2, 18] {
             let mut outbox = Outbox::default();
             outbox.push_responses(response(1, 55));
-            outbox.push_message(message(2), None);
+            outbox.push_message(message(2), 0);
             outbox.push_responses(response(3, 55));
             outbox.push_responses(response(4, 200));
             assert_eq!(next(&mut outbox, offset), Some((vec![1, 2, 3], true)));
@@ -204,7 +204,7 @@ mod tests {
         for fill in 0..5 {
             outbox.push_responses(response(fill, 55));
         }
-        outbox.push_message(message(9), None);
+        outbox.push_message(message(9), 0);
         assert_eq!(next(&mut outbox, 18), Some((vec![0, 1, 2, 3, 4], false)));
         assert_eq!(next(&mut outbox, 18), Some((vec![9], true)));
     }

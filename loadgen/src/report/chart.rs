@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{duration_us, rate};
+use super::{duration_us, grouped, rate};
 use crate::stats::{Latency, RatePoint};
 
 const WIDTH: f64 = 880.0;
@@ -11,6 +11,9 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
+
+/// With more steps than this only powers of ten get a line.
+const Y_TICKS_MAX: usize = 9;
 
 /// Shares of the plot, from the lower left corner, to SVG coordinates.
 fn place(x: f64, y: f64) -> (f64, f64) {
@@ -104,9 +107,10 @@ pub fn latency_by_percentile(latencies: &[Latency]) -> String {
     let x = |percentile: f64| if percentile >= 100.0 { 1.0 } else { nines_of(percentile) / nines_max * 0.96 };
 
     let mut chart = Chart::new("Latency by percentile");
-    let every = (last - first).div_ceil(8).max(1);
-    for &step in steps[first..=last].iter().step_by(every) {
-        chart.y_tick(y(step), &duration_us(step));
+    let shown = &steps[first..=last];
+    let decades_only = shown.len() > Y_TICKS_MAX;
+    for &step in shown.iter().filter(|step| !decades_only || step.ilog10() != (*step - 1).max(1).ilog10()) {
+        chart.y_tick(y(step), &round_us(step));
     }
     for percentile in [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999] {
         if nines_of(percentile) <= nines_max {
@@ -146,7 +150,7 @@ pub fn rate_over_time(rates: &[RatePoint], unit: &str) -> String {
     let mut chart = Chart::new("Throughput over time");
     let mut tick = 0.0;
     while tick <= top * 1.001 {
-        chart.y_tick(tick / top, &rate(tick));
+        chart.y_tick(tick / top, &round_rate(tick, step));
         tick += step;
     }
     let step_secs = nice_step(end.at_secs, 8);
@@ -173,6 +177,25 @@ fn nice_step(range: f64, parts_max: u32) -> f64 {
         .map(|step| step * power)
         .find(|&step| step >= rough)
         .unwrap_or(10.0 * power)
+}
+
+/// A step of the latency axis: it has one significant digit.
+fn round_us(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} us"),
+        1_000..1_000_000 => format!("{} ms", us / 1_000),
+        _ => format!("{} s", us / 1_000_000),
+    }
+}
+
+/// A step of the rate axis.
+fn round_rate(per_sec: f64, step: f64) -> String {
+    if step < 1.0 {
+        return format!("{per_sec:.2}");
+    }
+    // Whole numbers, and far below 2^53.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    grouped(per_sec.round() as u64)
 }
 
 fn rounded(secs: f64) -> f64 {

@@ -53,10 +53,12 @@ pub fn render(report: &Report) -> String {
 }
 
 fn cards(out: &mut String, report: &Report) {
-    let mut cards = vec![(
-        format!("{}/s", rate(report.operations_per_sec)),
-        format!("{} {}s in {:.2} s", grouped(report.operations), report.unit, report.window_secs),
-    )];
+    let count = format!("{} {}s", grouped(report.operations), report.unit);
+    let window = format!("in {:.2} s", report.window_secs);
+    let mut cards = match report.operations_per_sec {
+        Some(per_sec) => vec![(format!("{}/s", rate(per_sec)), format!("{count} {window}"))],
+        None => vec![(count, window)],
+    };
     if let Some(latency) = report.latencies.first().filter(|latency| latency.count > 0) {
         cards.push((duration_us(latency.p50_us), format!("{}, median", latency.name)));
         cards.push((duration_us(latency.p99_us), format!("{}, p99", latency.name)));
@@ -68,7 +70,11 @@ fn cards(out: &mut String, report: &Report) {
         if let Some(rss) = router.rss_bytes_per_unit {
             cards.push((
                 bytes(rss),
-                format!("router memory (RSS) for each of {}", grouped(router.memory_units)),
+                format!(
+                    "router memory (RSS) a {}, with {}",
+                    router.memory_unit,
+                    grouped(router.memory_units)
+                ),
             ));
         }
     }

@@ -36,7 +36,8 @@ pub struct Report {
     /// What one operation is: "message", "connection", "queue", "handshake" or "subscription".
     pub unit: &'static str,
     pub operations: u64,
-    pub operations_per_sec: f64,
+    /// Absent where operations are not repeated: idle connections.
+    pub operations_per_sec: Option<f64>,
     /// Message bodies only, one way.
     pub body_bytes_per_sec: Option<f64>,
     pub latencies: Vec<Latency>,
@@ -185,7 +186,7 @@ pub mod sample {
             window_secs: 10.0,
             unit: "message",
             operations: 123_456,
-            operations_per_sec: 12_345.6,
+            operations_per_sec: Some(12_345.6),
             body_bytes_per_sec: Some(12_345.6 * 16_000.0),
             latencies: vec![
                 recorder.summary("delivery", "from the SEND to the arrival of the message"),
@@ -216,6 +217,7 @@ pub mod sample {
                 cpu_us_per_operation: Some(73.0),
                 memory_before: Some(Memory { rss_bytes: 10 << 20, ..memory }),
                 memory_after: Some(memory),
+                memory_unit: "connection",
                 memory_units: 8,
                 rss_bytes_per_unit: Some(1_310_720.0),
                 pss_bytes_per_unit: Some(1_200_000.0),

@@ -18,8 +18,10 @@ pub fn render(report: &Report) -> String {
     let options: Vec<_> = report.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
     row("options", &options.join(" "));
     row("window", &format!("{:.2} s", report.window_secs));
-    let mut result =
-        format!("{} {}s, {}/s", grouped(report.operations), report.unit, rate(report.operations_per_sec));
+    let mut result = format!("{} {}s", grouped(report.operations), report.unit);
+    if let Some(per_sec) = report.operations_per_sec {
+        let _ = write!(result, ", {}/s", rate(per_sec));
+    }
     if let Some(body_bytes) = report.body_bytes_per_sec {
         let _ = write!(result, ", {} of bodies a second", bytes(body_bytes));
     }
@@ -73,7 +75,12 @@ pub fn render(report: &Report) -> String {
             }
         }
         if let Some(rss) = router.rss_bytes_per_unit {
-            let mut text = format!("memory for each of {}: {} RSS", grouped(router.memory_units), bytes(rss));
+            let mut text = format!(
+                "memory a {}, with {}: {} RSS",
+                router.memory_unit,
+                grouped(router.memory_units),
+                bytes(rss)
+            );
             if let Some(pss) = router.pss_bytes_per_unit {
                 let _ = write!(text, ", {} PSS", bytes(pss));
             }

@@ -1,6 +1,7 @@
 //! Messages at a fixed rate. Latency counts from the time when a message was to be sent, so a router that stalls is
 //! charged for all messages that had to wait ("coordinated omission").
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,9 +21,9 @@ use crate::verify::Verification;
 const LEAD: Duration = Duration::from_millis(50);
 
 pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outcome, Failure> {
-    let LatencyOptions { pairs: pair_options, rate, duration_secs, .. } = options;
-    let pairs = make_pairs(&context, pair_options.pairs.get()).await?;
-    let load = Load::new(Arc::clone(&context), pair_options)?;
+    let LatencyOptions { traffic, rate, duration_secs, .. } = options;
+    let pairs = make_pairs(&context, traffic.pairs.get()).await?;
+    let load = Load::new(Arc::clone(&context), traffic)?;
     let run = &context.run;
     let units = 2 * pairs.len() as u64;
 
@@ -30,6 +31,7 @@ pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outco
     let start_ns = run.clock.now_ns() + nanos(LEAD);
     let window_ns = start_ns + nanos(context.warmup);
     let end_ns = window_ns + nanos(duration_secs);
+    run.plan_window(window_ns, end_ns);
     let bells: Vec<_> = pairs.iter().map(|_| Arc::new(Notify::new())).collect();
     let pacer = Pacer::start(Arc::clone(run), bells.clone(), start_ns, every_ns, end_ns);
     let mut tasks = JoinSet::new();
@@ -37,8 +39,13 @@ pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outco
         // The pairs take turns.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let first_ns = start_ns + (as_f64(index as u64) * every_ns) as u64;
-        let schedule =
-            Schedule { first_ns, every_ns: every_ns * as_f64(bells.len() as u64), end_ns, due: Arc::clone(due) };
+        let schedule = Schedule {
+            first_ns,
+            every_ns: every_ns * as_f64(bells.len() as u64),
+            end_ns,
+            give_up_ns: end_ns + nanos(load.options.drain_secs),
+            due: Arc::clone(due),
+        };
         tasks.spawn(pair.run(Arc::clone(&load), Pace::Open(schedule)));
     }
     let timing = async {
@@ -48,7 +55,7 @@ pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outco
         run.open_window();
         sleep_until(run, end_ns).await;
         run.close_window();
-        run.mark_after(units);
+        run.mark_after(units, "connection");
         if run.is_interrupted() {
             load.stop();
         }
@@ -96,6 +103,8 @@ impl Pacer {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
+            // By default the kernel wakes a sleeper up to 50 us late. If it does not want to do better, it is so.
+            let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
             for (message, bell) in (0_u64..).zip(bells.iter().cycle()) {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                 let at_ns = start_ns + (as_f64(message) * every_ns) as u64;
@@ -116,7 +125,9 @@ impl Pacer {
                 bell.notify_one();
             }
             // For a sender that found itself a nanosecond early.
-            bells.iter().for_each(|bell| bell.notify_one());
+            for bell in bells {
+                bell.notify_one();
+            }
         });
         Self { stop, thread }
     }

@@ -140,6 +140,7 @@ impl Context {
 }
 
 /// A task of this program that panicked: a defect here.
+#[allow(clippy::needless_pass_by_value, reason = "so that it can be given to map_err")]
 fn panicked(error: tokio::task::JoinError) -> Failure {
     Failure::Other(format!("a task of the load generator failed: {error}"))
 }

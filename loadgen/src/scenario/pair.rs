@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ringpost_client::{Client, ClientError, Event, Events, Message, PendingSend, QueueOptions, RecipientQueue, SenderQueue};
+use ringpost_client::{
+    Client, ClientError, Event, Events, Message, PendingSend, QueueOptions, RecipientQueue, SenderQueue,
+};
 use ringpost_protocol::command::MsgFlags;
 use ringpost_protocol::version::SmpVersion;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -20,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Context, Failure, panicked};
-use crate::cli::Pairs;
+use crate::cli::Traffic;
 use crate::stats::{Latency, Recorder};
 use crate::verify::{Bodies, QueueVerifier, Stamp, Verification};
 
@@ -42,7 +44,7 @@ pub struct Pair {
 #[derive(Debug)]
 pub struct Load {
     pub context: Arc<Context>,
-    pub options: Pairs,
+    pub options: Traffic,
     bodies: Bodies,
     delivery: Recorder,
     accept: Recorder,
@@ -67,11 +69,22 @@ pub struct Schedule {
     pub first_ns: u64,
     pub every_ns: f64,
     pub end_ns: u64,
+    /// What is still due then is not sent any more.
+    pub give_up_ns: u64,
     /// Rung when a message is due.
     pub due: Arc<Notify>,
 }
 
 impl Schedule {
+    /// How many messages are due before the end.
+    fn total(&self) -> u64 {
+        let span_ns = crate::stats::as_f64(self.end_ns.saturating_sub(self.first_ns));
+        // Not negative, and far below 2^53.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let total = (span_ns / self.every_ns).ceil() as u64;
+        total
+    }
+
     /// When message `sequence` is due; none if that is not before the end.
     fn at_ns(&self, sequence: u64) -> Option<u64> {
         // Times are far below 2^53 ns times a thousand; a nanosecond does not matter.
@@ -157,8 +170,13 @@ impl Pair {
         let places = Arc::new(Semaphore::new(load.options.in_flight.get()));
         let (pending, unaccepted) = mpsc::channel(load.options.in_flight.get());
         let (finished, sent) = oneshot::channel();
-        let receiver =
-            Receiver { load: Arc::clone(&load), index, client: recipient, queue, places: Arc::clone(&places) };
+        let receiver = Receiver {
+            load: Arc::clone(&load),
+            index,
+            client: recipient,
+            queue,
+            places: Arc::clone(&places),
+        };
         let receiving = tokio::spawn(receiver.run(events, sent));
         let accepting = tokio::spawn(accept(Arc::clone(&load), index, unaccepted, Arc::clone(&places)));
         let count = send(&load, index, &sender, &sender_queue, pace, &places, pending).await;
@@ -176,7 +194,7 @@ impl Pair {
 }
 
 impl Load {
-    pub fn new(context: Arc<Context>, options: Pairs) -> Result<Arc<Self>, Failure> {
+    pub fn new(context: Arc<Context>, options: Traffic) -> Result<Arc<Self>, Failure> {
         let run = getrandom::u64().map_err(|error| Failure::Other(format!("no randomness: {error}")))?;
         let recorder = || context.recorder();
         Ok(Arc::new(Self {
@@ -271,6 +289,14 @@ async fn send(
             },
         };
         if load.stopped.load(Ordering::Relaxed) {
+            break;
+        }
+        if let Pace::Open(schedule) = &pace
+            && load.now_ns() > schedule.give_up_ns
+        {
+            let unsent = schedule.total().saturating_sub(sequence);
+            let text = "messages were due and could not be sent in time: the rate is too high";
+            load.context.run.errors.add_many(unsent, "overload", text);
             break;
         }
         match take_place(load, places).await {

@@ -9,10 +9,15 @@ use crate::verify::Verification;
 use tokio::task::JoinSet;
 
 pub async fn run(context: Arc<Context>, options: Throughput) -> Result<Outcome, Failure> {
-    let Throughput { pairs: pair_options, duration_secs, messages, .. } = options;
-    let pairs = make_pairs(&context, pair_options.pairs.get()).await?;
-    let load = Load::new(Arc::clone(&context), pair_options)?;
+    let Throughput { traffic, duration_secs, messages, .. } = options;
+    let pairs = make_pairs(&context, traffic.pairs.get()).await?;
+    let load = Load::new(Arc::clone(&context), traffic)?;
     let run = &context.run;
+    // Without a warm-up nothing may escape the window.
+    let opened = context.warmup.is_zero();
+    if opened {
+        run.open_window();
+    }
     run.set_phase("warming up");
     let mut tasks = JoinSet::new();
     let units = 2 * pairs.len() as u64;
@@ -22,13 +27,15 @@ pub async fn run(context: Arc<Context>, options: Throughput) -> Result<Outcome, 
     let timing = async {
         run.sleep(context.warmup).await;
         run.set_phase("measuring");
-        run.open_window();
+        if !opened {
+            run.open_window();
+        }
         if messages.is_some() {
             run.interrupted().await;
         } else {
             run.sleep(duration_secs).await;
             run.close_window();
-            run.mark_after(units);
+            run.mark_after(units, "connection");
         }
         run.set_phase("waiting for the last messages");
         load.stop();
@@ -47,6 +54,9 @@ pub async fn run(context: Arc<Context>, options: Throughput) -> Result<Outcome, 
     }
     // With a number of messages the window ends with the last of them.
     run.close_window();
+    if messages.is_some() {
+        run.mark_after(0, "");
+    }
     Ok(Outcome {
         latencies: load.latencies(false),
         verification: Some(found),

@@ -210,6 +210,12 @@ impl TlsChannel {
         &self.peer_certificates
     }
 
+    /// For tests that make records which no channel makes.
+    #[cfg(test)]
+    pub(super) fn traffic(&mut self) -> &mut Traffic {
+        self.established().unwrap_or_else(|error| panic!("{error}"))
+    }
+
     fn established(&mut self) -> Result<&mut Traffic, TlsError> {
         match &mut self.state {
             State::Established(traffic) => Ok(traffic),

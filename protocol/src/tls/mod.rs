@@ -69,3 +69,28 @@ impl fmt::Debug for SessionId {
         f.write_str(")")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn session_identifiers_have_up_to_48_bytes() {
+        for length in [0, 32, 48] {
+            let bytes = vec![7; length];
+            assert_eq!(SessionId::new(&bytes).unwrap().as_ref(), bytes);
+        }
+        for length in [49, 256, 300] {
+            assert_eq!(SessionId::new(&vec![7; length]), None);
+        }
+        assert_ne!(SessionId::new(&[0; 32]), SessionId::new(&[0; 33]));
+        assert_eq!(format!("{:?}", SessionId::new(&[1, 0xab]).unwrap()), "SessionId(01ab)");
+    }
+
+    #[test]
+    fn channels_may_move_between_threads() {
+        fn assert_send<T: Send>() {}
+        assert_send::<TlsChannel>();
+    }
+}

@@ -76,7 +76,9 @@ pub(super) struct Traffic {
     /// A key update has to be sent before the next application data.
     key_update_due: bool,
     peer_closed: bool,
-    /// What this side ended the connection with, or will: set by the first error.
+    /// Receiving has failed.
+    failed: bool,
+    /// What this side ended the connection with, or will end it with after an error.
     end: Option<AlertDescription>,
     end_sent: bool,
 }
@@ -96,16 +98,18 @@ impl Traffic {
             empty_records: 0,
             key_update_due: false,
             peer_closed: false,
+            failed: false,
             end: None,
             end_sent: false,
         })
     }
 
     pub(super) fn open(&mut self, incoming: &mut [u8]) -> Result<Opened, TlsError> {
-        if self.end.is_some() && !self.peer_closed {
+        if self.failed {
             return Err(TlsError::Ended);
         }
         self.open_records(incoming).inspect_err(|error| {
+            self.failed = true;
             self.end.get_or_insert(match error {
                 TlsError::Record(fault) => fault.alert(),
                 // No answer to a fatal alert.
@@ -303,3 +307,6 @@ impl PartialMessage {
         self.header_filled > 0 || self.to_skip > 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,19 @@
 //! What the tests of TLS and of the handshake share.
 #![allow(dead_code)]
 
+pub mod hello;
+pub mod stock;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringpost_protocol::certificate::{CertificateAuthority, RouterCredentials, SigningKey};
 use ringpost_protocol::tls::{Opened, TlsChannel, TlsError, client_config, no_server_name, server_config};
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use serde_json::Value;
 
 pub fn vector_path(name: &str) -> PathBuf {
@@ -161,4 +166,59 @@ pub fn pair() -> (End, End) {
     let credentials = credentials(1, 2);
     let server = server_config(&credentials).unwrap();
     established(&server, &client_config(credentials.ca_fingerprint).unwrap())
+}
+
+/// A client with other algorithms that accepts any router.
+pub fn client_with(provider: CryptoProvider, credentials: &RouterCredentials) -> Arc<ClientConfig> {
+    let usual = client_config(credentials.ca_fingerprint).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AcceptAny))
+        .with_no_client_auth();
+    config.alpn_protocols.clone_from(&usual.alpn_protocols);
+    config.enable_sni = false;
+    config.enable_secret_extraction = true;
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
+}
+
+/// A client that does not care who the router is.
+#[derive(Debug)]
+pub struct AcceptAny;
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
 }

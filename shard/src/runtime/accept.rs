@@ -12,6 +12,7 @@ use ringpost_protocol::tls::TlsChannel;
 
 use super::address::AddressKey;
 use super::connection::{Close, Connection, Deadline};
+use super::pace::Pace;
 use super::shard::Shard;
 use super::{handshake, reader, sys, writer};
 use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES};
@@ -22,6 +23,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 /// Accepts until the task is cancelled.
 pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener) {
     let listener: TcpListener = sys::listener_of_this_executor(listener);
+    let mut pace = Pace::default();
     loop {
         match listener.accept().await {
             Ok(stream) => accepted(&shard, stream),
@@ -35,13 +37,17 @@ pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener) {
                 }
             }
         }
-        glommio::yield_if_needed().await;
+        pace.turn().await;
     }
 }
 
 fn accepted(shard: &Rc<Shard>, stream: TcpStream) {
     shard.counters.connections_accepted.add(1);
-    let Ok(peer) = stream.peer_addr() else { return };
+    let Ok(peer) = stream.peer_addr() else {
+        // It was reset before we looked.
+        shard.counters.closed_by_peer.add(1);
+        return;
+    };
     let Some(address) = admit(shard, peer) else { return };
     if let Some(connection) = open(shard, stream) {
         let shard = Rc::clone(shard);

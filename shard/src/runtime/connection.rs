@@ -53,6 +53,8 @@ pub struct Connection {
     pub in_flight: Cell<usize>,
     /// Shards that have been sent batches, which must hear of the end: a bit each.
     pub homes: Cell<[u64; 4]>,
+    /// The reader waits until batches are answered and answers are written.
+    pub held_back: Cell<bool>,
     /// Of the handshake or of a block that is being received.
     pub read_deadline: Cell<Option<Deadline>>,
     pub write_deadline: Cell<Option<Deadline>>,
@@ -77,6 +79,7 @@ impl Connection {
             outbox: RefCell::default(),
             in_flight: Cell::new(0),
             homes: Cell::new([0; 4]),
+            held_back: Cell::new(false),
             read_deadline: Cell::new(Some(handshake)),
             write_deadline: Cell::new(None),
             last_active: Cell::new(Instant::now()),
@@ -124,6 +127,13 @@ impl Connection {
 
     pub fn wake_reader(&self) {
         wake(&self.reader);
+    }
+
+    /// Lets a reader that was held back look again. One that waits for the socket is left alone.
+    pub fn wake_held_back_reader(&self) {
+        if self.held_back.take() {
+            self.wake_reader();
+        }
     }
 
     pub fn wake_writer(&self) {

@@ -71,6 +71,7 @@ fn establish(connection: &Connection, agreed: &RouterSession<'_>) {
         session_id: agreed.session_id,
         router_key: DhPrivateKey::from_bytes(*agreed.session_private_key.as_bytes()),
         subscriptions: AtomicUsize::new(0),
+        queues_read: AtomicUsize::new(0),
     };
     // Nothing else sets it.
     let _ = connection.session.set(Arc::new(session));
@@ -87,7 +88,10 @@ fn reason(failure: HandshakeFailure) -> Close {
 async fn tls(shard: &Shard, connection: &Connection, receiver: &mut Receiver) -> Result<(), Close> {
     let mut out = Vec::new();
     loop {
-        receiver.read(shard, connection).await?;
+        receiver.read(shard, connection).await.map_err(|reason| match reason {
+            Close::BadRecord => Close::HandshakeTls,
+            other => other,
+        })?;
         let result = receiver.with_received(|bytes| {
             let result = connection.tls.borrow_mut().handshake(bytes, &mut out);
             let consumed = result.as_ref().map_or(0, |progress| progress.consumed);

@@ -6,14 +6,17 @@
 //! | `accept`, `handshake` | new connections, within the caps |
 //! | `reader`, `writer` | blocks from and to sockets |
 //! | `shard` | what the tasks of a shard share, and how work moves between shards |
-//! | `worker` | the mesh and the queue service |
+//! | `worker`, `bell` | the mesh and the queue service |
+//! | `pace` | turns of tasks that always have something to do |
 //! | `sweep` | time limits and expiry |
 //! | `sys` | calls that need unsafe |
 
 mod accept;
 mod address;
+mod bell;
 mod connection;
 mod handshake;
+mod pace;
 mod reader;
 mod shard;
 mod start;

@@ -17,6 +17,7 @@ use ringpost_protocol::transmission::{Format, parse_content};
 use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
+use super::pace::Pace;
 use super::shard::Shard;
 use crate::arena::{BUFFER_BYTES, Block};
 use crate::limits::BATCHES_IN_FLIGHT_PER_CONNECTION;
@@ -36,6 +37,10 @@ pub struct Receiver {
     assembly: Option<(Block, usize)>,
     /// Plaintext behind the end of the assembled block: the beginning of the next one.
     surplus: Option<(Block, std::ops::Range<usize>)>,
+    /// Bytes of the next block were taken. Until then it may have to wait; afterwards its time runs.
+    begun: bool,
+    /// The receiver has waited for the socket since this was cleared.
+    waited: bool,
 }
 
 /// A transport block, decrypted by TLS, at `at` of its buffer.
@@ -48,11 +53,62 @@ pub struct ReceivedBlock {
 impl Receiver {
     /// The next block of 16,384 bytes.
     pub async fn block(&mut self, shard: &Shard, connection: &Connection) -> Result<ReceivedBlock, Close> {
+        if self.has_bytes() {
+            // The end of the former block came together with the beginning of this one.
+            poll_fn(|cx| self.poll_begin(shard, connection, cx)).await?;
+            self.begin(shard, connection);
+        }
         loop {
             if let Some(block) = self.open_next(shard, connection)? {
+                self.begun = false;
                 return Ok(block);
             }
+            if !self.has_bytes() && connection.session.get().is_some() {
+                // Records of TLS itself begin no block. (A handshake's time goes on.)
+                self.begun = false;
+                connection.read_deadline.set(None);
+            }
             self.read(shard, connection).await?;
+        }
+    }
+
+    fn has_bytes(&self) -> bool {
+        self.buffer.is_some() || self.assembly.is_some() || self.surplus.is_some()
+    }
+
+    /// Ready when the next block may begin: the connection and the shard have not enough to do without it.
+    fn poll_begin(
+        &self,
+        shard: &Shard,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Close>> {
+        if let Some(reason) = connection.closed() {
+            return Poll::Ready(Err(reason));
+        }
+        connection.set_reader(cx.waker());
+        if connection.draining.get() {
+            return Poll::Ready(Err(Close::Stop));
+        }
+        if self.begun {
+            return Poll::Ready(Ok(()));
+        }
+        if is_held_back(shard, connection) {
+            return Poll::Pending;
+        }
+        if shard.is_mesh_congested() {
+            shard.wait_for_resources(cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// From the first byte on a block has limited time: it keeps memory of the arena.
+    fn begin(&mut self, shard: &Shard, connection: &Connection) {
+        self.begun = true;
+        if connection.read_deadline.get().is_none() {
+            let at = Instant::now() + Duration::from_secs(shard.config.limits.block_secs);
+            connection.read_deadline.set(Some(Deadline { at, reason: Close::BlockTimeout }));
         }
     }
 
@@ -143,7 +199,12 @@ impl Receiver {
     /// Reads more bytes, as many as the next record needs. Waits while the connection or the shard has enough to do.
     /// While nothing has arrived no buffer is held.
     pub async fn read(&mut self, shard: &Shard, connection: &Connection) -> Result<(), Close> {
-        poll_fn(|cx| self.poll_read(shard, connection, cx)).await
+        poll_fn(|cx| {
+            let read = self.poll_read(shard, connection, cx);
+            self.waited |= read.is_pending();
+            read
+        })
+        .await
     }
 
     fn poll_read(
@@ -152,31 +213,18 @@ impl Receiver {
         connection: &Connection,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Close>> {
-        if let Some(reason) = connection.closed() {
-            return Poll::Ready(Err(reason));
-        }
-        connection.set_reader(cx.waker());
-        if connection.draining.get() {
-            return Poll::Ready(Err(Close::Stop));
-        }
-        if is_held_back(shard, connection) {
-            return Poll::Pending;
-        }
-        let began = self.buffer.is_some();
-        if !began && shard.is_mesh_congested() {
-            shard.wait_for_resources(cx.waker());
-            return Poll::Pending;
-        }
+        std::task::ready!(self.poll_begin(shard, connection, cx))?;
+        let keeps = self.buffer.is_some();
         let Some(mut buffer) = self.buffer.take().or_else(|| shard.arena.lend()) else {
             shard.wait_for_resources(cx.waker());
             return Poll::Pending;
         };
-        let end = self.make_room(&mut buffer);
+        let Some(end) = self.make_room(&mut buffer) else { return Poll::Ready(Err(Close::BadRecord)) };
         let mut stream = connection.stream.borrow_mut();
         let read = std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buffer[self.filled..end]);
         match read {
             Poll::Pending => {
-                if began {
+                if keeps {
                     self.buffer = Some(buffer);
                 }
                 Poll::Pending
@@ -185,10 +233,7 @@ impl Receiver {
             Poll::Ready(Ok(count)) => {
                 self.filled += count;
                 self.buffer = Some(buffer);
-                if connection.read_deadline.get().is_none() {
-                    let at = Instant::now() + Duration::from_secs(shard.config.limits.block_secs);
-                    connection.read_deadline.set(Some(Deadline { at, reason: Close::BlockTimeout }));
-                }
+                self.begin(shard, connection);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(connection.closed().unwrap_or(Close::SocketError))),
@@ -196,8 +241,9 @@ impl Receiver {
     }
 
     /// Moves what is not opened yet to the front if the record does not fit behind it. Gives the end to read up to: that
-    /// of the record, where its header is there, so that blocks stay aligned with reads.
-    fn make_room(&mut self, buffer: &mut Block) -> usize {
+    /// of the record, where its header is there, so that blocks stay aligned with reads. None if the buffer is full of
+    /// what cannot be opened: a record that is too long, or a TLS handshake message, which no client needs so long.
+    fn make_room(&mut self, buffer: &mut Block) -> Option<usize> {
         let have = self.filled - self.at;
         let needed = match buffer.get(self.at..self.filled) {
             Some(&[_, _, _, high, low, ..]) => {
@@ -211,20 +257,23 @@ impl Receiver {
             buffer.copy_within(self.at..self.filled, 0);
             (self.at, self.filled) = (0, have);
         }
-        (self.at + needed).clamp(self.filled + 1, BUFFER_BYTES)
+        (self.filled < BUFFER_BYTES).then(|| (self.at + needed).clamp(self.filled + 1, BUFFER_BYTES))
     }
 }
 
-/// Whether the connection has enough to do before more of it is read.
+/// Whether the connection has enough to do before more of it is read. If so, what makes this false wakes its reader.
 fn is_held_back(shard: &Shard, connection: &Connection) -> bool {
     let outbox = connection.outbox.borrow();
-    connection.in_flight.get() >= BATCHES_IN_FLIGHT_PER_CONNECTION
-        || outbox.response_bytes() > shard.config.limits.outbox_bytes
+    let held_back = connection.in_flight.get() >= BATCHES_IN_FLIGHT_PER_CONNECTION
+        || outbox.response_bytes() > shard.config.limits.outbox_bytes;
+    connection.held_back.set(held_back);
+    held_back
 }
 
 /// Receives the commands of an established session until the connection ends.
 pub async fn run(shard: &Shard, connection: &Rc<Connection>, mut receiver: Receiver) -> Close {
     let Some(session) = connection.session.get() else { return Close::HandshakeParse };
+    let mut pace = Pace::default();
     loop {
         let block = match receiver.block(shard, connection).await {
             Ok(block) => block,
@@ -236,7 +285,10 @@ pub async fn run(shard: &Shard, connection: &Rc<Connection>, mut receiver: Recei
         if let Err(reason) = receive_block(shard, connection, session, block) {
             return reason;
         }
-        glommio::yield_if_needed().await;
+        if std::mem::take(&mut receiver.waited) {
+            pace.waited();
+        }
+        pace.turn().await;
     }
 }
 

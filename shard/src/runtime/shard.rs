@@ -16,13 +16,14 @@ use ringpost_store::{IdHasher, PartitionMap};
 use slab::Slab;
 
 use super::address::AddressKey;
+use super::bell::SocketBell;
 use super::connection::Connection;
 use super::{RouterConfig, StopState};
 use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use crate::mesh::Endpoint;
-use crate::service::{Batch, ConnRef, Output, Service};
+use crate::service::{Batch, ConnRef, Output, Processed, Service};
 
 /// What one shard sends to another.
 #[derive(Debug)]
@@ -72,13 +73,12 @@ pub struct Shard {
     pub arena: Rc<Arena>,
     pub service: RefCell<Service>,
     pub random: RefCell<ChaCha20Rng>,
-    pub endpoint: RefCell<Endpoint<Posted>>,
+    pub endpoint: RefCell<Endpoint<Posted, SocketBell>>,
     /// Letters that found their lane full, by shard.
     overflow: RefCell<Vec<VecDeque<Posted>>>,
     overflowing: Cell<usize>,
     pub work: RefCell<VecDeque<Work>>,
     worker: RefCell<Option<Waker>>,
-    mesh_sender: RefCell<Option<Waker>>,
     pub connections: RefCell<Slab<Rc<Connection>>>,
     next_generation: Cell<u32>,
     pub by_address: RefCell<HashMap<AddressKey, u32>>,
@@ -98,7 +98,7 @@ impl Shard {
         stop: Arc<StopState>,
         counters: Arc<Counters>,
         map: PartitionMap,
-        endpoint: Endpoint<Posted>,
+        endpoint: Endpoint<Posted, SocketBell>,
         arena: Rc<Arena>,
         service: Service,
         random: ChaCha20Rng,
@@ -121,7 +121,6 @@ impl Shard {
             overflowing: Cell::new(0),
             work: RefCell::default(),
             worker: RefCell::default(),
-            mesh_sender: RefCell::default(),
             connections: RefCell::default(),
             next_generation: Cell::new(0),
             by_address: RefCell::default(),
@@ -167,17 +166,19 @@ impl Shard {
             self.counters.mesh_full.add(1);
             waiting.push_back(posted);
             self.overflowing.set(self.overflowing.get() + 1);
-            wake(&self.mesh_sender);
         }
     }
 
-    /// Sends what waits for room. Wakes the readers when nothing waits any more.
-    pub fn send_overflow(&self, cx: &mut std::task::Context<'_>) {
+    /// Sends what waits for room. True if anything was sent. Wakes the readers when nothing waits any more.
+    pub fn send_overflow(&self) -> bool {
+        let before = self.overflowing.get();
+        if before == 0 {
+            return false;
+        }
         let mut overflow = self.overflow.borrow_mut();
         let endpoint = self.endpoint.borrow();
         for (to, waiting) in overflow.iter_mut().enumerate() {
-            while !waiting.is_empty() && endpoint.poll_room(to, cx).is_ready() {
-                let Some(posted) = waiting.pop_front() else { break };
+            while let Some(posted) = waiting.pop_front() {
                 if let Err(posted) = endpoint.send(to, posted) {
                     waiting.push_front(posted);
                     break;
@@ -185,10 +186,10 @@ impl Shard {
                 self.overflowing.set(self.overflowing.get() - 1);
             }
         }
-        *self.mesh_sender.borrow_mut() = Some(cx.waker().clone());
         if self.overflowing.get() == 0 {
             self.wake_waiting_readers();
         }
+        self.overflowing.get() < before
     }
 
     /// Whether letters wait for room in the mesh.
@@ -221,12 +222,15 @@ impl Shard {
     pub fn work_turn(&self, work: Work) -> Option<Work> {
         let mut service = self.service.borrow_mut();
         let rest = match work {
-            Work::Batch(mut batch) => {
-                let done = service.process(&mut batch, COMMANDS_PER_TURN, Self::now_secs());
-                (!done).then_some(Work::Batch(batch))
-            }
+            Work::Batch(batch) => match service.process(batch, COMMANDS_PER_TURN, Self::now_secs()) {
+                Processed::Partly(batch) => Some(Work::Batch(batch)),
+                Processed::Done | Processed::Waits => None,
+            },
             Work::Credit { conn, blocks } => {
-                service.return_credit(conn, blocks);
+                for batch in service.return_credit(conn, blocks).into_iter().rev() {
+                    self.work.borrow_mut().push_front(Work::Batch(batch));
+                    wake(&self.worker);
+                }
                 None
             }
             Work::Disconnected { conn } => {
@@ -268,13 +272,10 @@ impl Shard {
                 outbox.push_responses(bytes);
                 if answered {
                     connection.in_flight.set(connection.in_flight.get() - 1);
-                    connection.wake_reader();
+                    connection.wake_held_back_reader();
                 }
             }
-            Output::Message { message, used_credit, .. } => {
-                let credit_home = if used_credit { u16::try_from(home).ok() } else { None };
-                outbox.push_message(message, credit_home);
-            }
+            Output::Message { message, .. } => outbox.push_message(message, home),
         }
         connection.wake_writer();
     }

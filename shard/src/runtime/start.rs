@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
+use glommio::{LocalExecutorBuilder, Placement};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use ringpost_protocol::certificate::RouterCredentials;
@@ -15,6 +15,7 @@ use ringpost_protocol::version::VersionRange;
 use ringpost_store::{IdHasher, PARTITIONS, PartitionMap};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::bell::{self, Ear, SocketBell};
 use super::shard::{Posted, Shard};
 use super::stop::{StopMode, StopState};
 use super::{RouterConfig, accept, sweep, sys, worker};
@@ -33,8 +34,10 @@ const LOCKED_MEMORY_MIN_BYTES: u64 = 512 << 10;
 const RING_ENTRIES: usize = 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
-/// A task that has run this long is asked to yield.
-const PREEMPT_AFTER: Duration = Duration::from_micros(500);
+/// After this time among ready tasks the executor looks for new events. It must not be short: when the timer fires between
+/// its start and the first task of a turn (on a busy machine a thread may lose the processor there), glommio 0.9 takes the
+/// turn for idle and sleeps although tasks are ready. Tasks of ours visit the reactor by themselves: see `pace`.
+const PREEMPT_AFTER: Duration = Duration::from_millis(100);
 
 /// Everything a router needs to start.
 #[derive(Debug)]
@@ -86,6 +89,8 @@ pub enum StartError {
     IoUring(String),
     #[error("the random number generator of the system fails: {0}")]
     Random(String),
+    #[error("the sockets between shards cannot be made: {0}")]
+    Bell(String),
     #[error("the certificate cannot be used for TLS: {0}")]
     Tls(String),
 }
@@ -118,7 +123,8 @@ struct Seed {
     service: ServiceConfig,
     hasher: IdHasher,
     map: PartitionMap,
-    endpoint: Endpoint<Posted>,
+    endpoint: Endpoint<Posted, SocketBell>,
+    ear: std::os::unix::net::UnixStream,
     listeners: Vec<std::net::TcpListener>,
     random: ChaCha20Rng,
     stop: Arc<StopState>,
@@ -159,7 +165,8 @@ impl Router {
         let mut router =
             Self { addresses, stop: Arc::clone(&stop), counters: counters.clone(), threads: Vec::new() };
         let (started, starts) = std::sync::mpsc::channel();
-        for (endpoint, counters) in mesh(shards, MESH_LANE_SLOTS).into_iter().zip(counters) {
+        let (bells, ears) = bells(shards)?;
+        for ((endpoint, ear), counters) in mesh(bells, MESH_LANE_SLOTS).into_iter().zip(ears).zip(counters) {
             let id = endpoint.shard();
             let mut seed_bytes = [0; 32];
             getrandom::fill(&mut seed_bytes).map_err(|error| StartError::Random(error.to_string()))?;
@@ -170,6 +177,7 @@ impl Router {
                 hasher: IdHasher::new(&config.id_hash_key),
                 map,
                 endpoint,
+                ear,
                 listeners: listeners.pop().unwrap_or_default(),
                 random: ChaCha20Rng::from_seed(seed_bytes),
                 stop: Arc::clone(&stop),
@@ -251,6 +259,11 @@ fn check_locked_memory(shards: usize) -> Result<(), StartError> {
         return Err(StartError::LockedMemory { shards, needed_bytes, limit_bytes });
     }
     Ok(())
+}
+
+#[allow(clippy::type_complexity)]
+fn bells(shards: usize) -> Result<(Vec<SocketBell>, Vec<std::os::unix::net::UnixStream>), StartError> {
+    (0..shards).map(|_| bell::pair().map_err(|error| StartError::Bell(error.to_string()))).collect()
 }
 
 /// One listener an address for every shard; the kernel spreads connections over them.
@@ -365,14 +378,8 @@ async fn run(seed: Seed, started: Started) {
         random,
         connections,
     );
-    // Letters of other shards must not wait for a busy shard's own work: see the time a wake takes in docs/architecture.md.
-    let mesh_queue = glommio::executor().create_task_queue(
-        Shares::Static(1000),
-        Latency::Matters(Duration::from_micros(200)),
-        "mesh",
-    );
-    let letters = glommio::spawn_local_into(worker::receive_letters(std::rc::Rc::clone(&shard)), mesh_queue);
-    let overflow = glommio::spawn_local_into(worker::send_overflow(std::rc::Rc::clone(&shard)), mesh_queue);
+    let letters =
+        glommio::spawn_local(worker::exchange_letters(std::rc::Rc::clone(&shard), Ear::new(seed.ear)));
     let work = glommio::spawn_local(worker::work(std::rc::Rc::clone(&shard)));
     let acceptors: Vec<_> = seed
         .listeners
@@ -383,9 +390,6 @@ async fn run(seed: Seed, started: Started) {
     let _ = started.send(Ok(()));
     let acceptors = std::cell::RefCell::new(acceptors);
     sweep::run(std::rc::Rc::clone(&shard), || drop(acceptors.take())).await;
-    if let (Ok(letters), Ok(overflow)) = (letters, overflow) {
-        letters.cancel().await;
-        overflow.cancel().await;
-    }
+    letters.cancel().await;
     work.cancel().await;
 }

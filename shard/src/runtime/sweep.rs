@@ -9,6 +9,7 @@ use glommio::timer::sleep;
 
 use super::StopMode;
 use super::connection::Close;
+use super::pace::Pace;
 use super::shard::Shard;
 
 /// How often connections are looked at. Time limits are kept to about this.
@@ -21,20 +22,27 @@ const SWEEP_STEP: usize = 512;
 /// Runs until the shard has stopped. `stop_accepting` is called when that begins.
 pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
     let mut next_sweep = Instant::now() + SWEEP_EVERY;
+    let mut next_retry = Instant::now();
     let mut next_inactive = Instant::now();
     let mut next_expiry = Instant::now();
     let mut stop_deadline = None;
     loop {
-        let sweep_in = next_sweep.saturating_duration_since(Instant::now());
-        let wait = if shard.has_waiting() || shard.stop.mode() != StopMode::Run {
-            RETRY_EVERY.min(sweep_in)
-        } else {
-            sweep_in
-        };
-        or(sleep(wait), kicked(&shard)).await;
-        shard.wake_waiting_readers();
-        retry_deliveries(&shard);
         let now = Instant::now();
+        let mut wait = next_sweep.saturating_duration_since(now);
+        if shard.has_waiting() {
+            wait = wait.min(next_retry.saturating_duration_since(now));
+        }
+        if shard.stop.mode() != StopMode::Run {
+            wait = wait.min(RETRY_EVERY);
+        }
+        or(sleep(wait), kicked(&shard)).await;
+        let now = Instant::now();
+        // What is tried in vain waits again, which kicks: without the pause that would be a busy loop.
+        if now >= next_retry && shard.has_waiting() {
+            next_retry = now + RETRY_EVERY;
+            shard.wake_waiting_readers();
+            retry_deliveries(&shard);
+        }
         publish(&shard);
         match shard.stop.mode() {
             StopMode::Run => {}
@@ -90,6 +98,7 @@ async fn kicked(shard: &Shard) {
 
 async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duration>) {
     let mut place = 0;
+    let mut pace = Pace::default();
     loop {
         let step: Vec<_> = {
             let connections = shard.connections.borrow();
@@ -116,7 +125,7 @@ async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duratio
         if place >= shard.connections.borrow().capacity() {
             return;
         }
-        glommio::yield_if_needed().await;
+        pace.turn().await;
     }
 }
 

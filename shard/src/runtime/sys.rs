@@ -5,13 +5,19 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::time::Duration;
 
-use glommio::net::{TcpListener, TcpStream};
+use glommio::net::{TcpListener, TcpStream, UnixStream};
 use socket2::{SockRef, TcpKeepalive};
 
 /// Moves a listening socket, bound on the starting thread, into this executor.
 pub fn listener_of_this_executor(listener: std::net::TcpListener) -> TcpListener {
     // SAFETY: the descriptor is a listening TCP socket, and into_raw_fd gives up its ownership.
     unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) }
+}
+
+/// Moves one end of a socket pair into this executor.
+pub fn stream_of_this_executor(stream: std::os::unix::net::UnixStream) -> UnixStream {
+    // SAFETY: the descriptor is a connected Unix stream socket, and into_raw_fd gives up its ownership.
+    unsafe { UnixStream::from_raw_fd(stream.into_raw_fd()) }
 }
 
 /// Runs an operation of socket2 on a stream of glommio.

@@ -6,30 +6,46 @@ use std::time::Instant;
 
 use futures_lite::future::poll_fn;
 
+use super::bell::Ear;
+use super::pace::Pace;
 use super::shard::{Letter, Posted, Shard, Work};
 use crate::limits::MESH_DRAIN_MAX;
 
-/// Takes letters from other shards.
-pub async fn receive_letters(shard: Rc<Shard>) {
-    let mut letters: Vec<(usize, Posted)> = Vec::with_capacity(MESH_DRAIN_MAX);
+/// Exchanges letters with other shards until they are gone.
+pub async fn exchange_letters(shard: Rc<Shard>, mut ear: Ear) {
+    let mut letters = Vec::with_capacity(MESH_DRAIN_MAX);
+    let mut pace = Pace::default();
     loop {
-        poll_fn(|cx| {
-            let mut endpoint = shard.endpoint.borrow_mut();
-            endpoint.poll_receive(cx, MESH_DRAIN_MAX, |from, posted| letters.push((from, posted)))
-        })
-        .await;
-        let now = Instant::now();
-        for (from, Posted { letter, at }) in letters.drain(..) {
-            count_latency(&shard, now, at);
-            match letter {
-                Letter::Batch(batch) => shard.do_work(Work::Batch(batch)),
-                Letter::Credit { conn, blocks } => shard.do_work(Work::Credit { conn, blocks }),
-                Letter::Disconnected { conn } => shard.do_work(Work::Disconnected { conn }),
-                Letter::Output(output) => shard.receive_output(from, output),
+        if exchange(&shard, &mut letters) {
+            pace.turn().await;
+            continue;
+        }
+        shard.endpoint.borrow().park();
+        if !exchange(&shard, &mut letters) {
+            pace.waited();
+            if ear.listen().await.is_err() {
+                return;
             }
         }
-        glommio::yield_if_needed().await;
+        shard.endpoint.borrow().unpark();
     }
+}
+
+/// Takes what came and sends what waits for room. False if there was nothing to do.
+fn exchange(shard: &Shard, letters: &mut Vec<(usize, Posted)>) -> bool {
+    let taken =
+        shard.endpoint.borrow_mut().receive(MESH_DRAIN_MAX, |from, posted| letters.push((from, posted)));
+    let now = Instant::now();
+    for (from, Posted { letter, at }) in letters.drain(..) {
+        count_latency(shard, now, at);
+        match letter {
+            Letter::Batch(batch) => shard.do_work(Work::Batch(batch)),
+            Letter::Credit { conn, blocks } => shard.do_work(Work::Credit { conn, blocks }),
+            Letter::Disconnected { conn } => shard.do_work(Work::Disconnected { conn }),
+            Letter::Output(output) => shard.receive_output(from, output),
+        }
+    }
+    shard.send_overflow() || taken > 0
 }
 
 fn count_latency(shard: &Shard, now: Instant, sent: Instant) {
@@ -44,6 +60,7 @@ fn count_latency(shard: &Shard, now: Instant, sent: Instant) {
 
 /// Goes on with work that took more than one turn, and with what waits behind it.
 pub async fn work(shard: Rc<Shard>) {
+    let mut pace = Pace::default();
     loop {
         let work = poll_fn(|cx| {
             if let Some(work) = shard.work.borrow_mut().pop_front() {
@@ -56,15 +73,6 @@ pub async fn work(shard: Rc<Shard>) {
         if let Some(rest) = shard.work_turn(work) {
             shard.work.borrow_mut().push_front(rest);
         }
-        glommio::executor().yield_task_queue_now().await;
+        pace.turn().await;
     }
-}
-
-/// Sends letters that found their lane full.
-pub async fn send_overflow(shard: Rc<Shard>) {
-    poll_fn(|cx| -> Poll<()> {
-        shard.send_overflow(cx);
-        Poll::Pending
-    })
-    .await;
 }

@@ -15,6 +15,7 @@ use ringpost_protocol::limits::BLOCK_BYTES;
 use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
+use super::pace::Pace;
 use super::shard::{Scratch, Shard};
 use crate::arena::{BUFFER_BYTES, Block};
 use crate::limits::BLOCKS_PER_WRITE;
@@ -27,18 +28,21 @@ struct Rest {
 }
 
 /// Credits to return: how many, by home shard.
-type Credits = SmallVec<[(u16, usize); 4]>;
+type Credits = SmallVec<[(usize, usize); 4]>;
 
 /// Writes until the connection ends.
 pub async fn run(shard: &Shard, connection: &Rc<Connection>) -> Close {
     let mut rest = Rest::default();
     let mut credits = Credits::new();
+    let mut pace = Pace::default();
     loop {
         if let Err(reason) = poll_fn(|cx| poll_write(shard, connection, &mut rest, &mut credits, cx)).await {
             return reason;
         }
         return_credits(shard, connection, &mut credits);
-        glommio::yield_if_needed().await;
+        // The outbox may have room again.
+        connection.wake_reader();
+        pace.turn().await;
     }
 }
 
@@ -55,7 +59,7 @@ fn poll_write(
         return Poll::Ready(Err(reason));
     }
     if !rest.parts.is_empty() {
-        return poll_rest(connection, rest, cx);
+        return poll_rest(shard, connection, rest, cx);
     }
     if connection.outbox.borrow().is_empty() {
         let done = connection.draining.get() && connection.in_flight.get() == 0;
@@ -75,6 +79,7 @@ fn poll_write(
         Poll::Pending => 0,
     };
     connection.last_active.set(Instant::now());
+    connection.wake_held_back_reader();
     let left = sealed.get(written..).unwrap_or_default();
     if !left.is_empty() {
         rest.parts = left
@@ -91,7 +96,12 @@ fn poll_write(
     Poll::Ready(Ok(()))
 }
 
-fn poll_rest(connection: &Connection, rest: &mut Rest, cx: &mut Context<'_>) -> Poll<Result<(), Close>> {
+fn poll_rest(
+    shard: &Shard,
+    connection: &Connection,
+    rest: &mut Rest,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Close>> {
     let mut stream = connection.stream.borrow_mut();
     while let Some((block, at, end)) = rest.parts.front_mut() {
         match Pin::new(&mut *stream).poll_write(cx, &block[*at..*end]) {
@@ -100,8 +110,8 @@ fn poll_rest(connection: &Connection, rest: &mut Rest, cx: &mut Context<'_>) -> 
                 *at += written;
                 if let Some(deadline) = connection.write_deadline.get() {
                     // The limit is on writes without any progress.
-                    let since = Instant::now();
-                    let at = deadline.at.max(since + Duration::from_secs(WRITE_PROGRESS_SECS));
+                    let progress_secs = WRITE_PROGRESS_SECS.min(shard.config.limits.write_secs);
+                    let at = deadline.at.max(Instant::now() + Duration::from_secs(progress_secs));
                     connection.write_deadline.set(Some(Deadline { at, ..deadline }));
                 }
                 if *at == *end {
@@ -116,7 +126,7 @@ fn poll_rest(connection: &Connection, rest: &mut Rest, cx: &mut Context<'_>) -> 
     Poll::Ready(Ok(()))
 }
 
-/// A write that made progress gets at least this long for the next one.
+/// A write that made progress gets at least this long for the next one, if that is within the limit.
 const WRITE_PROGRESS_SECS: u64 = 10;
 
 /// Composes and seals blocks into the scratch buffer. Gives the length of what is to be written.
@@ -147,11 +157,9 @@ fn seal(
                 sealer.seal(block, content_len).map_err(|_| Close::BadBlock)?;
                 let len = tls.seal(&block[..], out);
                 shard.arena.recycle(buffer);
-                if let Some(home) = credit_home {
-                    match credits.iter_mut().find(|(other, _)| *other == home) {
-                        Some((_, blocks)) => *blocks += 1,
-                        None => credits.push((home, 1)),
-                    }
+                match credits.iter_mut().find(|(home, _)| *home == credit_home) {
+                    Some((_, blocks)) => *blocks += 1,
+                    None => credits.push((credit_home, 1)),
                 }
                 len
             }
@@ -170,7 +178,7 @@ fn return_credits(shard: &Shard, connection: &Connection, credits: &mut Credits)
     credits.retain(|(home, blocks)| {
         let returns = *blocks >= enough;
         if returns {
-            shard.return_credit(usize::from(*home), connection.conn, *blocks);
+            shard.return_credit(*home, connection.conn, *blocks);
         }
         !returns
     });

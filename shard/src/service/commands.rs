@@ -30,6 +30,8 @@ enum Next {
     Answered,
     Answer(ErrorType),
     Ok,
+    /// It cannot go on without credit, and has changed nothing.
+    Wait,
     /// A SEND to accept; where its body lies in the transmission.
     Store {
         queue: QueueIx,
@@ -39,18 +41,17 @@ enum Next {
 }
 
 impl Service {
-    /// Executes the next transmission of a batch and answers it.
-    pub(super) fn execute(&mut self, session: &Arc<Session>, batch: &mut Batch, now_secs: u64) {
-        let Some(&(start, len)) = batch.transmissions.get(batch.next) else { return };
+    /// Executes the next transmission of a batch and answers it. False if it has to wait for credit.
+    pub(super) fn execute(&mut self, session: &Arc<Session>, batch: &mut Batch, now_secs: u64) -> bool {
+        let Some(&(start, len)) = batch.transmissions.get(batch.next) else { return true };
         let (start, len) = (usize::from(start), usize::from(len));
-        let Some(bytes) = batch.data.bytes().get(start..start + len) else { return };
+        let Some(bytes) = batch.data.bytes().get(start..start + len) else { return true };
         let Ok(parsed) = Transmission::parse(bytes, Format::of_session(session.version)) else {
             // The session's shard has parsed it before.
-            return;
+            return true;
         };
         let corr_id: SmallVec<[u8; ID_BYTES]> = parsed.corr_id.into();
         let entity_id: SmallVec<[u8; ID_BYTES]> = parsed.entity_id.into();
-        self.counters.commands.add(1);
         let next = match parsed.decode_command(session.version, session.session_id.as_ref()) {
             Ok(command) => self.command(session, &parsed, command, bytes, now_secs),
             Err(error) => {
@@ -58,22 +59,24 @@ impl Service {
                 let answer = parsed.refused(error);
                 self.counters.error(&answer.error);
                 self.respond(session, answer.corr_id, answer.entity_id, &Response::Err(answer.error));
-                return;
+                return true;
             }
         };
         let response = match next {
-            Next::Answered => return,
+            Next::Answered => return true,
+            Next::Wait => return false,
             Next::Ok => Response::Ok,
-            Next::Answer(error) => {
-                self.counters.error(&error);
-                Response::Err(error)
-            }
+            Next::Answer(error) => Response::Err(error),
             Next::Store { queue, flags, body } => {
                 let body = start + body.start..start + body.end;
                 self.store_message(batch, queue, flags, body, now_secs)
             }
         };
+        if let Response::Err(error) = &response {
+            self.counters.error(error);
+        }
         self.respond(session, &corr_id, &entity_id, &response);
+        true
     }
 
     fn command(
@@ -215,9 +218,9 @@ impl Service {
         }
     }
 
-    fn is_subscription_limit_reached(&mut self, session: &Arc<Session>) -> bool {
-        let peer = self.subscribers.peer(session);
-        peer.subscribed.len() + peer.got.len() >= self.config.subscriptions_per_connection
+    /// The cap is on all shards together. Those that count at the same moment may pass it by one each.
+    fn is_subscription_limit_reached(&self, session: &Session) -> bool {
+        session.subscribed_and_read() >= self.config.subscriptions_per_connection
     }
 
     fn subscribe(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, queue: QueueIx) -> Next {
@@ -247,20 +250,23 @@ impl Service {
         if self.subscribers.of(queue, session.conn).is_some() {
             return Next::Answer(PROHIBITED);
         }
-        if self.subscribers.peer(session).got.get(&queue).is_none()
+        if !self.subscribers.peer(session).got.contains_key(&queue)
             && self.is_subscription_limit_reached(session)
         {
             return Next::Answer(ErrorType::Quota);
         }
         let first = self.store.first_message(queue).map(|message| message.id);
-        self.subscribers.peer(session).got.insert(queue, first);
+        if first.is_some() && self.subscribers.peer(session).credit == 0 {
+            return Next::Wait;
+        }
+        self.subscribers.read(queue, session, first);
         if first.is_none() {
             return Next::Ok;
         }
         if !fits(session, parsed.corr_id.len()) {
             return Next::Answer(ErrorType::LargeMsg);
         }
-        self.answer_with_message(session, parsed, queue, false)
+        self.answer_with_message(session, parsed, queue)
     }
 
     fn acknowledge(
@@ -284,7 +290,7 @@ impl Service {
                 return Next::Ok;
             }
             if self.subscribers.peer(session).credit > 0 && fits(session, parsed.corr_id.len()) {
-                return self.answer_with_message(session, parsed, queue, true);
+                return self.answer_with_message(session, parsed, queue);
             }
             // The answer cannot carry the message now: it follows as an event.
             self.to_deliver.push(queue);
@@ -309,13 +315,12 @@ impl Service {
         }
     }
 
-    /// Sends the first message of the queue as the response to GET or ACK.
+    /// Sends the first message of the queue as the response to GET or ACK. There must be credit.
     fn answer_with_message(
         &mut self,
         session: &Arc<Session>,
         parsed: &Transmission<'_>,
         queue_ix: QueueIx,
-        used_credit: bool,
     ) -> Next {
         let block = self.arena.lend_above_cap().detach();
         let (Some(queue), Some(first)) = (self.store.queue(queue_ix), self.store.first_message(queue_ix))
@@ -326,15 +331,13 @@ impl Service {
         let Some(message) = deliver(block, session, parsed.corr_id, queue, first) else {
             return Next::Answer(ErrorType::Internal);
         };
-        if used_credit {
-            self.subscribers.peer(session).credit -= 1;
-            if let Some(subscription) = self.subscribers.of(queue_ix, session.conn) {
-                subscription.delivered = Some(message_id);
-            }
+        self.subscribers.peer(session).credit -= 1;
+        if let Some(subscription) = self.subscribers.of(queue_ix, session.conn) {
+            subscription.delivered = Some(message_id);
         }
         self.counters.messages_delivered.add(1);
         self.flush(session.conn, false);
-        self.outputs.push(Output::Message { conn: session.conn, message, used_credit });
+        self.outputs.push(Output::Message { conn: session.conn, message });
         Next::Answered
     }
 
@@ -471,10 +474,7 @@ impl Service {
                 }
                 Response::Ok
             }
-            Some(Written::OverQuota { .. }) => {
-                self.counters.error(&ErrorType::Quota);
-                Response::Err(ErrorType::Quota)
-            }
+            Some(Written::OverQuota { .. }) => Response::Err(ErrorType::Quota),
             None => Response::Err(ErrorType::Auth),
         }
     }

@@ -25,6 +25,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,8 +66,18 @@ pub struct ServiceConfig {
 pub enum Output {
     /// Transmissions with their 2-byte lengths. `answered` closes a batch.
     Responses { conn: ConnRef, bytes: Vec<u8>, answered: bool },
-    /// A delivered message; it used one credit unless it answers GET.
-    Message { conn: ConnRef, message: OutMessage, used_credit: bool },
+    /// A delivered message; it used one credit.
+    Message { conn: ConnRef, message: OutMessage },
+}
+
+/// How far a batch got.
+#[derive(Debug)]
+pub enum Processed {
+    Done,
+    /// Goes on when other work has had its turn.
+    Partly(Box<Batch>),
+    /// Kept until its connection has credit.
+    Waits,
 }
 
 #[derive(Debug)]
@@ -136,14 +147,21 @@ impl Service {
         self.outputs.drain(..)
     }
 
-    /// Processes at most `most` transmissions of a batch. True when the batch is done: then its last
-    /// [`Output::Responses`] says so.
-    pub fn process(&mut self, batch: &mut Batch, most: usize, now_secs: u64) -> bool {
+    /// Processes at most `most` transmissions of a batch. When it is done its last [`Output::Responses`] says so.
+    pub fn process(&mut self, mut batch: Box<Batch>, most: usize, now_secs: u64) -> Processed {
         let session = Arc::clone(&batch.session);
+        if self.subscribers.known_peer(session.conn).is_some_and(|peer| !peer.waiting.is_empty()) {
+            return self.wait(batch);
+        }
         let end = batch.transmissions.len().min(batch.next + most);
+        let mut waits = false;
         self.turn_spent = false;
         while batch.next < end && !self.turn_spent {
-            self.execute(&session, batch, now_secs);
+            if !self.execute(&session, &mut batch, now_secs) {
+                waits = true;
+                break;
+            }
+            self.counters.commands.add(1);
             batch.next += 1;
         }
         let done = batch.next >= batch.transmissions.len();
@@ -154,16 +172,29 @@ impl Service {
         if done && let BatchData::Block(block) = std::mem::replace(&mut batch.data, BatchData::Taken) {
             self.arena.recycle(block);
         }
-        done
+        match (done, waits) {
+            (true, _) => Processed::Done,
+            (false, true) => self.wait(batch),
+            (false, false) => Processed::Partly(batch),
+        }
     }
 
-    /// Blocks of messages for a connection were written.
-    pub fn return_credit(&mut self, conn: ConnRef, blocks: usize) {
+    /// Keeps a batch until its connection has credit. A connection has few batches under way.
+    fn wait(&mut self, batch: Box<Batch>) -> Processed {
+        let session = Arc::clone(&batch.session);
+        self.subscribers.peer(&session).waiting.push_back(batch);
+        Processed::Waits
+    }
+
+    /// Blocks of messages for a connection were written. Gives the batches that waited for it: they are to be processed
+    /// again, in this order and before later ones of the connection.
+    pub fn return_credit(&mut self, conn: ConnRef, blocks: usize) -> VecDeque<Box<Batch>> {
         let most = self.config.delivery_credit;
-        if let Some(peer) = self.subscribers.known_peer(conn) {
-            peer.credit = most.min(peer.credit + blocks);
-            self.move_line(conn);
-        }
+        let Some(peer) = self.subscribers.known_peer(conn) else { return VecDeque::new() };
+        peer.credit = most.min(peer.credit + blocks);
+        let waiting = std::mem::take(&mut peer.waiting);
+        self.move_line(conn);
+        waiting
     }
 
     /// A connection is gone: its subscriptions end.
@@ -251,7 +282,7 @@ impl Service {
             subscription.delivered = Some(message_id);
         }
         self.counters.messages_delivered.add(1);
-        self.outputs.push(Output::Message { conn, message, used_credit: true });
+        self.outputs.push(Output::Message { conn, message });
     }
 
     fn move_line(&mut self, conn: ConnRef) {

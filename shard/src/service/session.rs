@@ -28,11 +28,18 @@ pub struct Session {
     pub router_key: DhPrivateKey,
     /// Queues subscribed by the session, counted by their home shards. A session with any is never inactive.
     pub subscriptions: AtomicUsize,
+    /// Queues that it has read with GET, counted in the same way.
+    pub queues_read: AtomicUsize,
 }
 
 impl Session {
     pub fn has_subscriptions(&self) -> bool {
         self.subscriptions.load(Ordering::Relaxed) > 0
+    }
+
+    /// What the cap on subscriptions counts.
+    pub fn subscribed_and_read(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed) + self.queues_read.load(Ordering::Relaxed)
     }
 
     /// The session ID as it stands in transmissions: below version 7; later it is implied.

@@ -12,7 +12,7 @@ use hashbrown::{HashMap, HashSet};
 use ringpost_store::{MessageId, QueueIx};
 
 use super::secrets::SecretCache;
-use super::session::{ConnRef, Session};
+use super::session::{Batch, ConnRef, Session};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Subscription {
@@ -34,6 +34,8 @@ pub struct Peer {
     pub credit: usize,
     /// Queues that have a message and wait for credit.
     pub line: VecDeque<QueueIx>,
+    /// Batches that wait for credit: the first has a GET to answer, the others came later.
+    pub waiting: VecDeque<Box<Batch>>,
     pub secrets: SecretCache,
 }
 
@@ -61,6 +63,7 @@ impl Subscribers {
             got: HashMap::new(),
             credit: self.credit,
             line: VecDeque::new(),
+            waiting: VecDeque::new(),
             secrets: SecretCache::default(),
         })
     }
@@ -92,10 +95,19 @@ impl Subscribers {
         Some(former.conn)
     }
 
+    /// Notes that a connection used GET, and which message it got. A queue that it read before counts once.
+    pub fn read(&mut self, queue: QueueIx, session: &Arc<Session>, delivered: Option<MessageId>) {
+        if self.peer(session).got.insert(queue, delivered).is_none() {
+            session.queues_read.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Forgets a deleted queue; gives its subscriber.
     pub fn remove_queue(&mut self, queue: QueueIx, deleted_by: ConnRef) -> Option<ConnRef> {
-        if let Some(peer) = self.peers.get_mut(&deleted_by) {
-            peer.got.remove(&queue);
+        if let Some(peer) = self.peers.get_mut(&deleted_by)
+            && peer.got.remove(&queue).is_some()
+        {
+            peer.session.queues_read.fetch_sub(1, Ordering::Relaxed);
         }
         let former = self.by_queue.remove(&queue)?;
         self.unsubscribe(former.conn, queue);

@@ -70,6 +70,7 @@ fn session(place: u32, version: u16) -> Arc<Session> {
         session_id: SessionId::new(&[u8::try_from(place).unwrap(); 32]).unwrap(),
         router_key: DhPrivateKey::from_bytes([9; 32]),
         subscriptions: AtomicUsize::new(0),
+        queues_read: AtomicUsize::new(0),
     })
 }
 
@@ -117,12 +118,24 @@ impl World {
             at += bytes.len() + 2;
         }
         let data = BatchData::Block(block);
-        let mut batch = Batch { session: Arc::clone(session), data, transmissions: places, next: 0 };
+        let batch = Batch { session: Arc::clone(session), data, transmissions: places, next: 0 };
+        self.process(Box::new(batch))
+    }
+
+    /// Processes a batch as far as it goes.
+    fn process(&mut self, mut batch: Box<Batch>) -> Vec<(u32, Got)> {
+        let version = batch.session.version.0;
         // Transmissions carry the session of the connection they go to.
-        let of = |conn: ConnRef| super::tests::session(conn.place, session.version.0);
+        let of = |conn: ConnRef| session(conn.place, version);
         let mut answered = 0;
         let mut got = Vec::new();
-        while !self.service.process(&mut batch, 2, self.now_secs) {}
+        let done = loop {
+            match self.service.process(batch, 2, self.now_secs) {
+                Processed::Partly(rest) => batch = rest,
+                Processed::Done => break true,
+                Processed::Waits => break false,
+            }
+        };
         for output in self.service.take_outputs() {
             match output {
                 Output::Responses { conn, bytes, answered: end } => {
@@ -139,7 +152,7 @@ impl World {
                 }
             }
         }
-        assert_eq!(answered, 1);
+        assert_eq!(answered, usize::from(done));
         got
     }
 
@@ -419,6 +432,35 @@ fn deliveries_wait_for_credit_and_for_blocks() {
     world.service.retry_starved();
     assert!(!world.service.has_starved());
     assert_eq!(world.service.take_outputs().count(), 1);
+}
+
+#[test]
+fn reads_wait_for_credit_in_their_order() {
+    let mut world = world();
+    let (a, b) = (session(1, 18), session(2, 18));
+    let queue = world.new_queue(&a, SubscribeMode::OnlyCreate);
+    world.send(&b, &queue, None, b"x");
+    let id = &queue.recipient_id;
+    let batch: Vec<_> = [Command::Get, Command::Que, Command::Get, Command::Get]
+        .iter()
+        .map(|command| world.transmission(&a, id, Some(&queue.key), command))
+        .collect();
+    let is_message = |got: &[(u32, Got)]| -> Vec<bool> {
+        got.iter().map(|(_, got)| matches!(got, Got::Msg { .. })).collect()
+    };
+    assert_eq!(is_message(&world.batch(&a, &batch)), [true, false, true]);
+    // A later batch of the connection does not overtake; others go on.
+    assert_eq!(world.command(&a, &[], None, &Command::Ping), []);
+    assert_eq!(world.command(&b, &[], None, &Command::Ping), [(2, Got::Pong)]);
+    let waiting = world.service.return_credit(a.conn, 1);
+    let got: Vec<_> = waiting.into_iter().flat_map(|batch| world.process(batch)).collect();
+    assert_eq!(is_message(&got), [true, false]);
+    assert_eq!(got[1], (1, Got::Pong));
+    assert_eq!(world.service.return_credit(a.conn, CREDIT).len(), 0);
+    // What waits goes with its connection.
+    assert_eq!(is_message(&world.batch(&a, &batch)), [true, false, true]);
+    world.service.disconnected(a.conn);
+    assert_eq!(world.service.return_credit(a.conn, 1).len(), 0);
 }
 
 #[test]

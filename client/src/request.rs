@@ -1,0 +1,226 @@
+//! From a command to the bytes of its transmission, and the response on its way back.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use ringpost_protocol::command::{Command, QueueMode};
+use ringpost_protocol::encoding::Sink;
+use ringpost_protocol::keys::DhPublicKey;
+use ringpost_protocol::limits::ID_BYTES;
+use tokio::sync::oneshot;
+
+use crate::buffer::Buffer;
+use crate::error::{ClientError, CommandFault, ProtocolFault};
+use crate::event::Message;
+use crate::id::EntityId;
+use crate::queue::Authorizer;
+use crate::session::Session;
+
+/// Random, never used twice: it is the nonce of authenticators too.
+pub(crate) type CorrId = [u8; ID_BYTES];
+
+/// Room in front of the authorized bytes for the authorization (at most an Ed448 signature with its length) and the
+/// flag "no service signature".
+const HEAD_BYTES: usize = 1 + 114 + 1;
+
+/// A transmission, ready to be put into a block.
+#[derive(Debug)]
+pub(crate) struct Transmission {
+    buffer: Buffer,
+    start: usize,
+}
+
+impl Transmission {
+    /// Encodes and authorizes a command. Its body is copied once.
+    ///
+    /// The authorized bytes begin with the session ID, which is not sent from version 7 on. So they are written behind
+    /// some room, and the authorization then goes right before the part that is sent.
+    pub(crate) fn new(
+        session: &Session,
+        corr_id: &CorrId,
+        entity: EntityId,
+        command: &Command<'_>,
+        key: Option<&Authorizer>,
+    ) -> Result<Self, CommandFault> {
+        let mut buffer = match command {
+            Command::Send { .. } => Buffer::of_block(),
+            _ => Buffer::small(),
+        };
+        buffer.resize(HEAD_BYTES, 0);
+        buffer.put_short(session.id());
+        let sent_from = if session.format.session_implied { buffer.len() } else { HEAD_BYTES };
+        buffer.put_short(corr_id);
+        buffer.put_short(entity.as_bytes());
+        command.encode(session.version(), &mut *buffer);
+
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        match key {
+            None => head.put_short(&[]),
+            Some(key) => {
+                let authorized = buffer.get(HEAD_BYTES..).unwrap_or_default();
+                let authorization = key.authorize(authorized, session.router_key.as_ref(), corr_id)?;
+                head.put_short(authorization.as_bytes());
+                if session.format.service_signature {
+                    head.put_maybe(None::<&[u8]>, Sink::put_short);
+                }
+            }
+        }
+        let start = sent_from - head.len();
+        if let Some(place) = buffer.get_mut(start..sent_from) {
+            place.copy_from_slice(&head);
+        }
+        Ok(Self { buffer, start })
+    }
+
+    /// As it stands in a block, without its length.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+}
+
+/// A command on its way to the connection's task.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) transmission: Transmission,
+    pub(crate) corr_id: CorrId,
+    pub(crate) waiting: Waiting,
+}
+
+/// Who waits for the response to what.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) entity: EntityId,
+    pub(crate) command: &'static str,
+    pub(crate) deadline: Instant,
+    pub(crate) reply: oneshot::Sender<Result<Reply, ClientError>>,
+}
+
+/// A response that is no error, owned.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Ok,
+    Subscribed,
+    Pong,
+    Ids(QueueIds),
+    Message(Message),
+    Info(Vec<u8>),
+}
+
+#[derive(Debug)]
+pub(crate) struct QueueIds {
+    pub(crate) recipient_id: EntityId,
+    pub(crate) sender_id: EntityId,
+    pub(crate) router_dh_key: DhPublicKey,
+    pub(crate) mode: Option<QueueMode>,
+}
+
+impl Reply {
+    pub(crate) fn tag(&self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Subscribed => "SOK",
+            Self::Pong => "PONG",
+            Self::Ids(_) => "IDS",
+            Self::Message(_) => "MSG",
+            Self::Info(_) => "INFO",
+        }
+    }
+
+    pub(crate) fn unexpected(&self, command: &'static str) -> ClientError {
+        ClientError::Protocol(ProtocolFault::UnexpectedResponse { command, response: self.tag() })
+    }
+}
+
+/// The response to a command that was handed over. Dropping it does not take the command back.
+#[derive(Debug)]
+pub(crate) struct PendingReply {
+    pub(crate) command: &'static str,
+    pub(crate) receiver: oneshot::Receiver<Result<Reply, ClientError>>,
+}
+
+impl Future for PendingReply {
+    type Output = Result<Reply, ClientError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.receiver).poll(context).map(|reply| reply.unwrap_or(Err(ClientError::Closed)))
+    }
+}
+
+/// The response to a SEND that was handed over with [`Client::start_send`](crate::Client::start_send).
+#[derive(Debug)]
+#[must_use = "the router may refuse the message"]
+pub struct PendingSend(pub(crate) PendingReply);
+
+impl Future for PendingSend {
+    type Output = Result<(), ClientError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let command = self.0.command;
+        Pin::new(&mut self.0).poll(context).map(|reply| match reply? {
+            Reply::Ok => Ok(()),
+            other => Err(other.unexpected(command)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use ringpost_protocol::command::MsgFlags;
+    use ringpost_protocol::crypto::DhPrivateKey;
+    use ringpost_protocol::tls::SessionId;
+    use ringpost_protocol::transmission::{Authorized, Format};
+    use ringpost_protocol::version::SmpVersion;
+
+    use crate::queue::{KeyKind, SenderQueue};
+
+    fn session(version: u16) -> Session {
+        Session {
+            format: Format::of_session(SmpVersion(version)),
+            id: SessionId::new(&[8; 32]).unwrap(),
+            router_key: Some(DhPrivateKey::from_bytes([3; 32]).public()),
+            encrypted_blocks: true,
+            basic_auth: None,
+        }
+    }
+
+    /// The transmission is what the protocol's own writer makes, in every version and with every key.
+    #[test]
+    fn is_the_transmission_of_the_protocol() {
+        let entity = EntityId::new(&[4; 24]).unwrap();
+        let corr_id = [9; 24];
+        let send = Command::Send { flags: MsgFlags { notification: true }, body: &[1; 15_000] };
+        for version in [6, 7, 11, 15, 16, 19] {
+            let session = session(version);
+            for command in [&send, &Command::Ping] {
+                for kind in [None, Some(KeyKind::Ed25519), Some(KeyKind::Ed448), Some(KeyKind::X25519)] {
+                    let queue = kind.map(|kind| SenderQueue::new(entity, kind.generate().unwrap()));
+                    let key = queue.as_ref().and_then(|queue| queue.key.as_ref());
+                    let made = Transmission::new(&session, &corr_id, entity, command, key).unwrap();
+                    let mut scratch = Vec::new();
+                    let expected = Authorized::command(
+                        session.format,
+                        session.id(),
+                        &corr_id,
+                        entity.as_bytes(),
+                        command,
+                        &mut scratch,
+                    );
+                    let authorization = key.map(|key| {
+                        key.authorize(expected.for_authorization(), session.router_key.as_ref(), &corr_id)
+                            .unwrap()
+                    });
+                    let bytes =
+                        authorization.as_ref().map_or(&[][..], |authorization| authorization.as_bytes());
+                    let authorization =
+                        ringpost_protocol::transmission::Authorization::from_bytes(bytes).unwrap();
+                    let mut written = Vec::new();
+                    expected.write(authorization, None, &mut written);
+                    assert_eq!(made.as_bytes(), written, "version {version}, {kind:?}");
+                }
+            }
+        }
+    }
+}
