@@ -70,6 +70,7 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let signals = signals::Watch::start(stop_secs)?;
     let router = Router::start(config).map_err(start_error)?;
     let stop = router.stopper();
+    let counters = router.counter_reader();
     signals.stops_with(move || stop(StopMode::Graceful));
     let serving = router.local_addrs().iter().map(|address| format!("Serving SMP protocol on {address}"));
     tell(out, &serving.collect::<Vec<_>>());
@@ -78,6 +79,9 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
             "This is a defect: please report it with the lines above. A restart brings the router back.",
         )
     })?;
+    let counted = counters().into_iter().filter(|(_, value)| *value > 0);
+    let counted: Vec<String> = counted.map(|(name, value)| format!("{name}={value}")).collect();
+    tracing::info!("since the start: {}", counted.join(" "));
     tell(out, &["Stopped".to_owned()]);
     Ok(())
 }

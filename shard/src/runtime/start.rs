@@ -222,17 +222,13 @@ impl Router {
 
     /// The counters of all shards, added up; of those that end in `_max` the largest.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut sums: Vec<(&'static str, u64)> = Vec::new();
-        for shard in &self.counters {
-            for (place, (name, value)) in shard.values().into_iter().enumerate() {
-                match sums.get_mut(place) {
-                    Some((_, sum)) if name.ends_with("_max") => *sum = value.max(*sum),
-                    Some((_, sum)) => *sum += value,
-                    None => sums.push((name, value)),
-                }
-            }
-        }
-        sums
+        sum(&self.counters)
+    }
+
+    /// A handle that reads the counters, also after the router has stopped.
+    pub fn counter_reader(&self) -> impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static {
+        let counters = self.counters.clone();
+        move || sum(&counters)
     }
 
     /// Waits until all shards have stopped. If one ends by itself the others are stopped too: no half-dead router.
@@ -249,6 +245,20 @@ impl Router {
         }
         result
     }
+}
+
+fn sum(shards: &[Arc<Counters>]) -> Vec<(&'static str, u64)> {
+    let mut sums: Vec<(&'static str, u64)> = Vec::new();
+    for shard in shards {
+        for (place, (name, value)) in shard.values().into_iter().enumerate() {
+            match sums.get_mut(place) {
+                Some((_, sum)) if name.ends_with("_max") => *sum = value.max(*sum),
+                Some((_, sum)) => *sum += value,
+                None => sums.push((name, value)),
+            }
+        }
+    }
+    sums
 }
 
 fn check_locked_memory(shards: usize) -> Result<(), StartError> {
