@@ -40,8 +40,6 @@ pub async fn run(shard: &Shard, connection: &Rc<Connection>) -> Close {
             return reason;
         }
         return_credits(shard, connection, &mut credits);
-        // The outbox may have room again.
-        connection.wake_reader();
         pace.turn().await;
     }
 }
