@@ -22,7 +22,7 @@ pub mod dh;
 pub mod ids;
 mod sodium;
 
-pub use authorization::{AuthPrivateKey, Authorization};
+pub use authorization::{AuthPrivateKey, OwnedAuthorization};
 pub use block::BlockCipher;
 pub use boxes::{BoxKey, Nonce};
 pub use dh::{DhPrivateKey, DhSecret};

@@ -10,7 +10,7 @@ use rand_core::{RngCore, SeedableRng};
 use ringpost_protocol::command::Command;
 use ringpost_protocol::crypto::block::{BlockCipher, BlockOpener, BlockSealer};
 use ringpost_protocol::crypto::dh::DhSecret;
-use ringpost_protocol::crypto::{AuthPrivateKey, Authorization};
+use ringpost_protocol::crypto::{AuthPrivateKey, OwnedAuthorization};
 use ringpost_protocol::encoding::Sink;
 use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::handshake::{ClientHandshake, SessionSecret};
@@ -220,7 +220,7 @@ impl Client {
             key.map(|key| key.authorize(&[&authorized], self.router_key.as_ref(), corr_id).unwrap());
         let format = Format::of_session(self.version);
         let mut bytes = Vec::new();
-        bytes.put_short(authorization.as_ref().map_or(&[], Authorization::as_bytes));
+        bytes.put_short(authorization.as_ref().map_or(&[], OwnedAuthorization::as_bytes));
         if format.service_signature && authorization.is_some() {
             bytes.put(b"0");
         }
