@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use ringpost_protocol::address::{Host, RouterAddress, Scheme};
 use ringpost_protocol::certificate::VerifyingKey;
 use ringpost_protocol::certificate::chain::{Certificate, ChainError};
-use ringpost_protocol::crypto::{BlockCipher, DhSecret};
-use ringpost_protocol::handshake::{ClientHandshake, ClientSession, HandshakeFailure, SessionSecret};
+use ringpost_protocol::crypto::{BlockCipher, DhPrivateKey};
+use ringpost_protocol::handshake::{ClientHandshake, ClientSession, HandshakeFailure};
 use ringpost_protocol::tls::{
     RECORD_BYTES_MAX, SessionId, TlsChannel, TlsError, client_config, no_server_name,
 };
@@ -54,7 +54,7 @@ impl Connection {
 
         let cipher = match &agreed.secret {
             Some(secret) if agreed.block_encryption => {
-                BlockCipher::client(agreed.session_id.as_ref(), &DhSecret::from_bytes(*secret.as_bytes()))
+                BlockCipher::client(agreed.session_id.as_ref(), secret)
             }
             _ => BlockCipher::plain(),
         };
@@ -158,7 +158,7 @@ async fn agree(
 ) -> Result<ClientSession, ConnectError> {
     let session_private_key = if config.block_encryption {
         let key = random().map_err(|error| ConnectError::Randomness(error.to_string()))?;
-        Some(SessionSecret::new(key))
+        Some(DhPrivateKey::from_bytes(key))
     } else {
         None
     };

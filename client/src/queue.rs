@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use ringpost_protocol::command::QueueMode;
 use ringpost_protocol::crypto::authorization::{authenticator_hash, make_authenticator};
 use ringpost_protocol::crypto::boxes::nonce_from;
-use ringpost_protocol::crypto::{AuthPrivateKey, Authorization, BoxKey, DhPrivateKey, DhSecret};
+use ringpost_protocol::crypto::{AuthPrivateKey, BoxKey, DhPrivateKey, DhSecret, OwnedAuthorization};
 use ringpost_protocol::keys::{AuthPublicKey, DhPublicKey};
 
 use crate::error::CommandFault;
@@ -132,11 +132,12 @@ impl Authorizer {
         authorized: &[u8],
         session_key: Option<&DhPublicKey>,
         corr_id: &[u8],
-    ) -> Result<Authorization, CommandFault> {
+    ) -> Result<OwnedAuthorization, CommandFault> {
         if let (AuthPrivateKey::X25519(key), Some(session_key)) = (&self.key, session_key) {
             let box_key = self.session_box_key(key, session_key);
             let hash = authenticator_hash(&[authorized]);
-            return Ok(Authorization::X25519(make_authenticator(&box_key, &nonce_from(corr_id), &hash)));
+            let authenticator = make_authenticator(&box_key, &nonce_from(corr_id), &hash);
+            return Ok(OwnedAuthorization::Authenticator(authenticator));
         }
         self.key
             .authorize(&[authorized], session_key, corr_id)

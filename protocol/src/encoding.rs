@@ -25,10 +25,13 @@ pub enum DecodeError {
     Invalid,
 }
 
-/// Content that is larger than the place meant for it.
+/// Content that does not fit into its fixed size. The caller is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("content does not fit")]
-pub struct TooLarge;
+#[error("content of {content_bytes} bytes, where at most {content_bytes_max} fit")]
+pub struct TooLarge {
+    pub content_bytes: usize,
+    pub content_bytes_max: usize,
+}
 
 /// A cursor over borrowed bytes. Never copies, never allocates, never reads past the end.
 #[derive(Clone, Copy, Debug)]
@@ -290,6 +293,7 @@ pub fn pad(content: &[u8], padded_bytes: usize, out: &mut Vec<u8>) -> Result<(),
 }
 
 /// Pads content that is already in its place, `padded[2..2 + content_bytes]`: writes the length and the filler.
+/// On an error nothing has changed.
 pub fn pad_in_place(padded: &mut [u8], content_bytes: usize) -> Result<(), TooLarge> {
     let length = padded_length(content_bytes, padded.len())?;
     let (length_place, rest) = padded.split_at_mut(PAD_LENGTH_BYTES);
@@ -299,10 +303,12 @@ pub fn pad_in_place(padded: &mut [u8], content_bytes: usize) -> Result<(), TooLa
 }
 
 fn padded_length(content_bytes: usize, padded_bytes: usize) -> Result<u16, TooLarge> {
-    if content_bytes > PADDED_CONTENT_BYTES_MAX || padded_bytes < content_bytes + PAD_LENGTH_BYTES {
-        return Err(TooLarge);
+    let content_bytes_max = padded_bytes.saturating_sub(PAD_LENGTH_BYTES).min(PADDED_CONTENT_BYTES_MAX);
+    let too_large = TooLarge { content_bytes, content_bytes_max };
+    if content_bytes > content_bytes_max || padded_bytes < PAD_LENGTH_BYTES {
+        return Err(too_large);
     }
-    u16::try_from(content_bytes).map_err(|_| TooLarge)
+    u16::try_from(content_bytes).map_err(|_| too_large)
 }
 
 /// The content of padded bytes. The filler is not checked.
@@ -311,11 +317,11 @@ pub fn unpad(padded: &[u8]) -> Result<&[u8], DecodeError> {
 }
 
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, GeneralPurposeConfig::new());
-const BASE64URL_NO_PAD: GeneralPurpose =
-    GeneralPurpose::new(&URL_SAFE, GeneralPurposeConfig::new().with_encode_padding(false));
-const BASE64URL_ANY: GeneralPurpose = GeneralPurpose::new(
+const BASE64URL_NO_PAD: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
 /// Base64url with `=` at the end.
@@ -328,7 +334,9 @@ pub fn base64url_unpadded(bytes: &[u8]) -> String {
     BASE64URL_NO_PAD.encode(bytes)
 }
 
-/// Reads base64url with and without `=`.
+/// Reads base64url (RFC 4648, section 5) with and without `=`. Refuses other characters, bits that say nothing, and
+/// padding that is neither absent nor complete.
 pub fn decode_base64url(text: impl AsRef<[u8]>) -> Result<Vec<u8>, DecodeError> {
-    BASE64URL_ANY.decode(text).map_err(|_| DecodeError::Invalid)
+    let engine = if text.as_ref().ends_with(b"=") { BASE64URL } else { BASE64URL_NO_PAD };
+    engine.decode(text).map_err(|_| DecodeError::Invalid)
 }

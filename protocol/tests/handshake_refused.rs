@@ -7,15 +7,16 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use ringpost_protocol::certificate::{SigningKey, sign_key};
+use ringpost_protocol::crypto::DhPrivateKey;
 use ringpost_protocol::error::{HandshakeError, TransportError};
 use ringpost_protocol::handshake::{
-    HandshakeFailure, RouterHandshake, RouterHello, ServiceHello, ServiceResponse, SessionSecret,
-    offered_versions, read_service_response, write_service_response,
+    HandshakeFailure, RouterHandshake, RouterHello, ServiceHello, ServiceResponse, offered_versions,
+    read_service_response, write_service_response,
 };
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::tls::SessionId;
 use ringpost_protocol::version::{SmpVersion, VersionRange};
-use support::hello::{Case, USUAL, content, new_block, pad};
+use support::hello::{Case, USUAL, agreed, content, new_block, pad};
 use support::{bytes, credentials};
 
 #[test]
@@ -26,14 +27,14 @@ fn the_router_refuses_another_identity_before_it_looks_at_the_version() {
     other[10] ^= 1;
     // Version 25.
     other[3] = 25;
-    assert_eq!(router.client_hello(&other[..]), Err(HandshakeFailure::Identity));
+    assert_eq!(router.client_hello(&other[..]).unwrap_err(), HandshakeFailure::Identity);
     let identity = TransportError::Handshake(HandshakeError::Identity);
     assert_eq!(TransportError::from(HandshakeFailure::Identity), identity);
     // A hash of another length.
     let mut short = content(&answer[..])[..3].to_vec();
     short[2] = 0;
     short.extend_from_slice(b"F0");
-    assert_eq!(case.run().2.client_hello(&pad(&short)), Err(HandshakeFailure::Identity));
+    assert_eq!(case.run().2.client_hello(&pad(&short)).unwrap_err(), HandshakeFailure::Identity);
 }
 
 #[test]
@@ -43,7 +44,7 @@ fn versions_outside_of_the_offer_are_refused() {
         let (mut answer, _, router) = case.run();
         // Below 14 less is read, above nothing changes: what follows is ignored or there.
         answer[2..4].copy_from_slice(&version.to_be_bytes());
-        assert_eq!(router.client_hello(&answer[..]), Err(HandshakeFailure::Version), "{version}");
+        assert_eq!(router.client_hello(&answer[..]).unwrap_err(), HandshakeFailure::Version, "{version}");
     }
 }
 
@@ -54,10 +55,10 @@ fn the_client_refuses_a_hello_of_another_session() {
     case.router(&mut hello);
     let mut client = case.client();
     client.session_id = SessionId::new(&[1; 32]).unwrap();
-    assert_eq!(client.router_hello(&hello[..], &mut answer), Err(HandshakeFailure::Session));
+    assert_eq!(client.router_hello(&hello[..], &mut answer).unwrap_err(), HandshakeFailure::Session);
     let mut client = case.client();
     client.session_id = SessionId::new(&case.session_id().as_ref()[..31]).unwrap();
-    assert_eq!(client.router_hello(&hello[..], &mut answer), Err(HandshakeFailure::Session));
+    assert_eq!(client.router_hello(&hello[..], &mut answer).unwrap_err(), HandshakeFailure::Session);
 }
 
 #[test]
@@ -73,19 +74,22 @@ fn the_client_refuses_keys_that_the_router_did_not_sign() {
         // Another identity than that of the chain.
         let mut client = case.client();
         client.identity[0] ^= 1;
-        assert_eq!(client.router_hello(&hello[..], &mut answer), Err(HandshakeFailure::BadAuth));
+        assert_eq!(client.router_hello(&hello[..], &mut answer).unwrap_err(), HandshakeFailure::BadAuth);
         // Another leaf in TLS than the one that signed.
         let other = SigningKey::ed25519(&[3; 32]).verifying_key();
         let mut client = case.client();
         client.leaf_key = &other;
-        assert_eq!(client.router_hello(&hello[..], &mut answer), Err(HandshakeFailure::BadAuth));
+        assert_eq!(client.router_hello(&hello[..], &mut answer).unwrap_err(), HandshakeFailure::BadAuth);
         // Changed bytes of the signed key and of the identity certificate.
         let end = 2 + content(&hello[..]).len();
         let signed_bytes = bytes(&case.value["server_signed_session_key_der"]).len();
         for index in [end - 1, end - signed_bytes + 20] {
             let mut changed = hello.clone();
             changed[index] ^= 1;
-            assert_eq!(case.client().router_hello(&changed[..], &mut answer), Err(HandshakeFailure::BadAuth));
+            assert_eq!(
+                case.client().router_hello(&changed[..], &mut answer).unwrap_err(),
+                HandshakeFailure::BadAuth
+            );
         }
         let mut changed = hello.clone();
         changed[end - signed_bytes - 2 - 1] ^= 1;
@@ -106,7 +110,10 @@ fn a_signed_key_of_another_kind_is_refused() {
     let signed = sign_key(&spki, &case.credentials.key);
     let content = content(&hello[..]);
     let changed = [&content[..content.len() - signed.len()], &signed].concat();
-    assert_eq!(case.client().router_hello(&pad(&changed), &mut answer), Err(HandshakeFailure::BadAuth));
+    assert_eq!(
+        case.client().router_hello(&pad(&changed), &mut answer).unwrap_err(),
+        HandshakeFailure::BadAuth
+    );
 }
 
 #[test]
@@ -119,7 +126,7 @@ fn what_follows_the_known_parts_is_ignored() {
     let longer = [content(&answer[..]), &[0; 1000]].concat();
     let block = pad(&longer);
     let session = router.client_hello(&block).unwrap();
-    assert_eq!(session.secret, client.secret);
+    assert_eq!(agreed(session.secret.as_ref()), agreed(client.secret.as_ref()));
     assert!(session.secret.is_some());
     let mut block = new_block();
     write_service_response(ServiceResponse::Accepted { service_id: b"id" }, &mut block).unwrap();
@@ -137,7 +144,8 @@ fn a_router_hello_without_key_is_accepted() {
     case.router(&mut hello);
     let without = pad(&content(&hello[..])[..4 + 33]);
     let session = case.client().router_hello(&without, &mut answer).unwrap();
-    assert_eq!((session.router_key, session.secret, session.block_encryption), (None, None, false));
+    assert_eq!((session.router_key, session.block_encryption), (None, false));
+    assert!(session.secret.is_none());
 }
 
 #[test]
@@ -152,8 +160,8 @@ fn blocks_with_wrong_padding_are_refused() {
         &vec![0xff; BLOCK_BYTES],
     ] {
         let mut answer = new_block();
-        assert_eq!(case.client().router_hello(block, &mut answer), Err(HandshakeFailure::Block));
-        assert_eq!(case.run().2.client_hello(block), Err(HandshakeFailure::Block));
+        assert_eq!(case.client().router_hello(block, &mut answer).unwrap_err(), HandshakeFailure::Block);
+        assert_eq!(case.run().2.client_hello(block).unwrap_err(), HandshakeFailure::Block);
         assert_eq!(read_service_response(block), Err(HandshakeFailure::Block));
     }
 }
@@ -170,7 +178,7 @@ fn every_truncated_hello_is_refused_or_means_less() {
             if end == 4 + 33 {
                 assert!(result.is_ok(), "no key");
             } else {
-                assert_eq!(result, Err(HandshakeFailure::Parse), "{end}");
+                assert_eq!(result.unwrap_err(), HandshakeFailure::Parse, "{end}");
             }
         }
         let (answer, _, _) = case.run();
@@ -178,7 +186,7 @@ fn every_truncated_hello_is_refused_or_means_less() {
         for end in 0..whole.len() {
             let block = pad(&whole[..end]);
             let (_, _, router) = case.run();
-            assert_eq!(router.client_hello(&block), Err(HandshakeFailure::Parse), "{end}");
+            assert_eq!(router.client_hello(&block).unwrap_err(), HandshakeFailure::Parse, "{end}");
         }
     }
     for whole in [&b"R\x03abc"[..], b"EHANDSHAKE BAD_SERVICE"] {
@@ -201,7 +209,7 @@ fn bad_flags_roles_and_counts_are_refused() {
         changed[at + index] = wrong;
         let block = pad(&changed);
         let (_, _, router) = case.run();
-        assert_eq!(router.client_hello(&block), Err(HandshakeFailure::Parse), "{index}");
+        assert_eq!(router.client_hello(&block).unwrap_err(), HandshakeFailure::Parse, "{index}");
     }
 }
 
@@ -235,7 +243,7 @@ fn a_challenge_of_the_web_is_signed_from_version_19_on() {
             offered,
             session_id,
             credentials: &credentials,
-            session_private_key: SessionSecret::new([9; 32]),
+            session_private_key: DhPrivateKey::from_bytes([9; 32]),
             web_challenge,
         };
         RouterHandshake::start(hello, &mut block).unwrap();
@@ -259,7 +267,7 @@ fn a_chain_that_does_not_fit_into_the_block_is_an_error() {
         offered: VersionRange::ALL,
         session_id: SessionId::new(&[8; 32]).unwrap(),
         credentials: &credentials,
-        session_private_key: SessionSecret::new([9; 32]),
+        session_private_key: DhPrivateKey::from_bytes([9; 32]),
         web_challenge: None,
     };
     assert_eq!(RouterHandshake::start(hello, &mut new_block()).unwrap_err(), HandshakeFailure::TooLarge);
@@ -299,7 +307,15 @@ fn versions_are_offered_by_protocol_name() {
 
 #[test]
 fn secrets_are_not_printed() {
-    assert_eq!(format!("{:?}", SessionSecret::new([7; 32])), "SessionSecret");
+    let case = Case::named(USUAL);
+    let (answer, client, router) = case.run();
+    assert!(format!("{router:?}").contains("session_private_key: DhPrivateKey }"));
+    let session = router.client_hello(&answer[..]).unwrap();
+    assert!(format!("{session:?}").contains("session_private_key: DhPrivateKey,"));
+    for printed in [format!("{client:?}"), format!("{session:?}")] {
+        assert!(printed.contains("secret: Some(DhSecret),"), "{printed}");
+    }
+    assert!(format!("{:?}", case.client()).contains("session_private_key: Some(DhPrivateKey),"));
 }
 
 proptest! {

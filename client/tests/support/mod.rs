@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringpost_protocol::address::RouterAddress;
 use ringpost_protocol::certificate::{CertificateAuthority, RouterCredentials};
-use ringpost_protocol::crypto::{BlockCipher, DhPrivateKey, DhSecret};
-use ringpost_protocol::handshake::{RouterHandshake, RouterHello, SessionSecret, offered_versions};
+use ringpost_protocol::crypto::{BlockCipher, DhPrivateKey};
+use ringpost_protocol::handshake::{RouterHandshake, RouterHello, offered_versions};
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::tls::{Opened, TlsChannel, server_config};
@@ -145,7 +145,7 @@ async fn serve(stream: TcpStream, id: usize, shared: Arc<Shared>) -> Option<()> 
         offered,
         session_id,
         credentials: &shared.credentials,
-        session_private_key: SessionSecret::new(key),
+        session_private_key: DhPrivateKey::from_bytes(key),
         web_challenge: None,
     };
     let handshake = RouterHandshake::start(hello, &mut block).unwrap();
@@ -153,14 +153,12 @@ async fn serve(stream: TcpStream, id: usize, shared: Arc<Shared>) -> Option<()> 
     let client_hello = link.read().await?;
     let session = handshake.client_hello(&client_hello).ok()?;
     let mut cipher = match &session.secret {
-        Some(secret) if session.block_encryption => {
-            BlockCipher::router(session_id.as_ref(), &DhSecret::from_bytes(*secret.as_bytes()))
-        }
+        Some(secret) if session.block_encryption => BlockCipher::router(session_id.as_ref(), secret),
         _ => BlockCipher::plain(),
     };
     let format = Format::of_session(session.version);
     let (outbox, mut answers) = mpsc::unbounded_channel();
-    let peer = Peer { id, outbox, session_key: DhPrivateKey::from_bytes(key), session_id };
+    let peer = Peer { id, outbox, session_key: session.session_private_key, session_id };
     let mut commands_seen = 0;
     loop {
         tokio::select! {

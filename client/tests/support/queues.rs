@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use ringpost_protocol::command::{Command, MsgFlags, QueueMode, QueueRequest, SubscribeMode};
 use ringpost_protocol::crypto::authorization::{VerifyContext, verify};
 use ringpost_protocol::crypto::delivery::{DeliveryHeader, MsgId, encrypt_message};
-use ringpost_protocol::crypto::{Authorization, BoxKey, DhPrivateKey};
+use ringpost_protocol::crypto::{BoxKey, DhPrivateKey};
 use ringpost_protocol::error::{CommandError, ErrorType};
 use ringpost_protocol::keys::{AuthPublicKey, DhPublicKey};
 use ringpost_protocol::limits::DELIVERY_ENCRYPTED_BYTES;
@@ -280,10 +280,7 @@ impl Queue {
 }
 
 fn is_authorized(peer: &Peer, transmission: &Transmission<'_>, key: Option<&AuthPublicKey>) -> bool {
-    let Some(authorization) = Authorization::from_bytes(transmission.authorization.as_bytes()) else {
-        return false;
-    };
     let context = VerifyContext { session_key: Some(&peer.session_key), corr_id: transmission.corr_id };
     let parts = transmission.for_authorization_parts(peer.session_id.as_ref());
-    verify(&authorization, &parts, key, context)
+    verify(transmission.authorization, &parts, key, context)
 }

@@ -6,7 +6,7 @@ use ed448_goldilocks_plus as ed448;
 use ed25519_dalek::Signer as _;
 use zeroize::Zeroizing;
 
-use super::der::{self, BIT_STRING, Der, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE};
+use super::der::{self, Der, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE};
 use super::pem;
 
 /// An algorithm that is none of ours.
@@ -103,20 +103,6 @@ impl VerifyingKey {
                 let key = ed448::VerifyingKey::from_bytes(raw).map_err(|_| KeyError::MalformedPublic)?;
                 Ok(Self::Ed448(Box::new(key)))
             }
-        }
-    }
-
-    /// From a `SubjectPublicKeyInfo`: 44 bytes for Ed25519, 69 for Ed448.
-    pub fn from_spki(spki: &[u8]) -> Result<Self, KeyError> {
-        let mut outer = Der::new(spki);
-        let info = outer.take(SEQUENCE).filter(|_| outer.is_empty()).ok_or(KeyError::MalformedPublic)?;
-        let mut info = Der::new(info.content);
-        let algorithm = SignatureAlgorithm::take(&mut info).ok_or(KeyError::MalformedPublic)?;
-        let algorithm = algorithm.map_err(|OtherAlgorithm| KeyError::Algorithm)?;
-        let bits = info.take(BIT_STRING).filter(|_| info.is_empty()).ok_or(KeyError::MalformedPublic)?;
-        match bits.content.split_first() {
-            Some((0, raw)) => Self::from_raw(algorithm, raw),
-            _ => Err(KeyError::MalformedPublic),
         }
     }
 
@@ -315,7 +301,6 @@ mod tests {
         #[test]
         fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = SigningKey::from_pkcs8_der(&bytes);
-            let _ = VerifyingKey::from_spki(&bytes);
             let _ = VerifyingKey::from_raw(SignatureAlgorithm::Ed448, &bytes);
             let key = SigningKey::ed448(&[1; 57]).verifying_key();
             prop_assert!(!key.verify(b"", &bytes));

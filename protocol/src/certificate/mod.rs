@@ -5,7 +5,7 @@
 //!
 //! | module | what it knows |
 //! |---|---|
-//! | [`key`] | Ed25519 and Ed448 keys: PKCS#8, `SubjectPublicKeyInfo`, signatures |
+//! | [`key`] | Ed25519 and Ed448 keys: PKCS#8, signatures |
 //! | [`chain`] | chains as sent in TLS and in hello blocks: identity, signatures, validity |
 //! | [`signed_key`] | the session key that a certificate's key signs |
 //! | [`credentials`] | what a router loads from its PEM files |
@@ -19,10 +19,9 @@ pub mod key;
 mod pem;
 pub mod signed_key;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha2::{Digest, Sha256};
+
+use crate::encoding::{base64url, decode_base64url};
 
 pub use chain::{ChainError, router_identity, verify_chain, verify_router_chain};
 pub use credentials::{CredentialsError, RouterCredentials};
@@ -33,12 +32,6 @@ pub use signed_key::{SignedKeyError, sign_key, verify_signed_key};
 /// SHA-256 of a certificate's DER.
 pub const FINGERPRINT_BYTES: usize = 32;
 
-/// Writes `=`, reads with and without it.
-const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
 /// The fingerprint of a certificate: SHA-256 of its DER.
 pub fn fingerprint(certificate_der: &[u8]) -> [u8; FINGERPRINT_BYTES] {
     Sha256::digest(certificate_der).into()
@@ -46,13 +39,13 @@ pub fn fingerprint(certificate_der: &[u8]) -> [u8; FINGERPRINT_BYTES] {
 
 /// A fingerprint as in the `fingerprint` file and in router addresses: base64url with `=`, 44 characters.
 pub fn fingerprint_text(fingerprint: &[u8; FINGERPRINT_BYTES]) -> String {
-    BASE64_URL.encode(fingerprint)
+    base64url(fingerprint)
 }
 
 /// Reads a fingerprint in base64url, with or without `=`. Spaces and line ends around it are ignored.
 /// None if it is anything else than 32 bytes.
 pub fn parse_fingerprint(text: &str) -> Option<[u8; FINGERPRINT_BYTES]> {
-    BASE64_URL.decode(text.trim()).ok()?.try_into().ok()
+    decode_base64url(text.trim()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

@@ -13,12 +13,8 @@ use super::boxes::{open_in_place, seal_in_place};
 use super::chain::BlockChain;
 use super::dh::DhSecret;
 use super::{OpenError, TooLarge};
+use crate::encoding::{pad_in_place, unpad};
 use crate::limits::{BLOCK_BYTES, PAD_LENGTH_BYTES, TAG_BYTES};
-
-const FILLER: u8 = b'#';
-/// The largest length that the padding can say. The reference refuses 65,534 and 65,535 too, which the two
-/// bytes could hold.
-const PADDED_CONTENT_BYTES_MAX: usize = 65_533;
 
 /// Seals the blocks that one side of a session sends.
 #[derive(Debug)]
@@ -102,7 +98,7 @@ impl BlockSealer {
     /// encrypted in place. On an error neither the block nor the chain has changed.
     pub fn seal(&mut self, block: &mut [u8; BLOCK_BYTES], content_len: usize) -> Result<(), TooLarge> {
         let (_, padded) = block.split_at_mut(tag_bytes(self.0.as_ref()));
-        pad(padded, content_len)?;
+        pad_in_place(padded, content_len)?;
         if let Some(chain) = &mut self.0 {
             let (key, nonce) = chain.next();
             seal_in_place(&key, &nonce, block);
@@ -126,36 +122,12 @@ impl BlockOpener {
                 open_in_place(&key, &nonce, block)?
             }
         };
-        let content = unpad(padded).ok_or(OpenError::Padding)?;
-        Ok(tag_bytes + content.start..tag_bytes + content.end)
+        let content_bytes = unpad(padded).map_err(|_| OpenError::Padding)?.len();
+        let start = tag_bytes + PAD_LENGTH_BYTES;
+        Ok(start..start + content_bytes)
     }
 }
 
 fn tag_bytes(chain: Option<&BlockChain>) -> usize {
     if chain.is_some() { TAG_BYTES } else { 0 }
-}
-
-/// Pads the content of `content_len` bytes that stands behind the two length bytes of `buf`, to the end of
-/// `buf`. On an error `buf` is unchanged.
-pub(super) fn pad(buf: &mut [u8], content_len: usize) -> Result<(), TooLarge> {
-    let content_bytes_max = buf.len().saturating_sub(PAD_LENGTH_BYTES).min(PADDED_CONTENT_BYTES_MAX);
-    let too_large = TooLarge { content_bytes: content_len, content_bytes_max };
-    if content_len > content_bytes_max {
-        return Err(too_large);
-    }
-    let length = u16::try_from(content_len).map_err(|_| too_large)?;
-    let (length_bytes, content_and_filler) =
-        buf.split_first_chunk_mut::<PAD_LENGTH_BYTES>().ok_or(too_large)?;
-    *length_bytes = length.to_be_bytes();
-    if let Some(filler) = content_and_filler.get_mut(content_len..) {
-        filler.fill(FILLER);
-    }
-    Ok(())
-}
-
-/// Where the content of a padded text lies. What follows it is not looked at, as in the reference.
-pub(super) fn unpad(padded: &[u8]) -> Option<Range<usize>> {
-    let (length, rest) = padded.split_first_chunk::<PAD_LENGTH_BYTES>()?;
-    let length = usize::from(u16::from_be_bytes(*length));
-    (length <= rest.len()).then_some(PAD_LENGTH_BYTES..PAD_LENGTH_BYTES + length)
 }

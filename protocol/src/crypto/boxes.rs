@@ -8,8 +8,8 @@ use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::block::{pad, unpad};
 use super::{OpenError, TooLarge, sodium};
+use crate::encoding::{pad, unpad};
 use crate::limits::{NONCE_BYTES, PAD_LENGTH_BYTES, TAG_BYTES};
 
 /// 24 bytes that are used once under a key.
@@ -111,12 +111,8 @@ pub fn seal_padded(
     message: &[u8],
     padded_len: usize,
 ) -> Result<Vec<u8>, TooLarge> {
-    let mut out = vec![0; TAG_BYTES + padded_len];
-    let (_, padded) = split_tag_mut(&mut out);
-    pad(padded, message.len())?;
-    if let Some(content) = padded.get_mut(PAD_LENGTH_BYTES..PAD_LENGTH_BYTES + message.len()) {
-        content.copy_from_slice(message);
-    }
+    let mut out = vec![0; TAG_BYTES];
+    pad(message, padded_len, &mut out)?;
     seal_in_place(key, nonce, &mut out);
     Ok(out)
 }
@@ -124,9 +120,9 @@ pub fn seal_padded(
 /// Opens a box whose clear text is padded, and gives the content.
 pub fn open_padded(key: &BoxKey, nonce: &Nonce, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
     let mut clear = open(key, nonce, sealed)?;
-    let content = unpad(&clear).ok_or(OpenError::Padding)?;
-    clear.truncate(content.end);
-    clear.drain(..content.start);
+    let content_bytes = unpad(&clear).map_err(|_| OpenError::Padding)?.len();
+    clear.truncate(PAD_LENGTH_BYTES + content_bytes);
+    clear.drain(..PAD_LENGTH_BYTES);
     Ok(clear)
 }
 

@@ -8,10 +8,10 @@
 //! NMSG metadata  [length 2][24][message ID 24][seconds 8][#...]   padded to 128 bytes, sealed 144, with a nonce of its own
 //! ```
 
-use super::block::{pad, unpad};
 use super::boxes::{BoxKey, Nonce, open_in_place, open_padded, seal_in_place, seal_into};
 use super::{OpenError, TooLarge};
 use crate::command::MsgFlags;
+use crate::encoding::{FILLER, pad_in_place, unpad};
 use crate::limits::{
     DELIVERY_ENCRYPTED_BYTES, DELIVERY_HEADER_BYTES, DELIVERY_PADDED_BYTES, ID_BYTES,
     NOTIFICATION_META_PADDED_BYTES, PAD_LENGTH_BYTES, SEND_BODY_BYTES_MAX, TAG_BYTES,
@@ -55,7 +55,7 @@ impl DeliveryHeader {
         if body_len > SEND_BODY_BYTES_MAX {
             return Err(TooLarge { content_bytes: body_len, content_bytes_max: SEND_BODY_BYTES_MAX });
         }
-        pad(clear, DELIVERY_HEADER_BYTES + body_len)?;
+        pad_in_place(clear, DELIVERY_HEADER_BYTES + body_len)?;
         clear[PAD_LENGTH_BYTES..DELIVERY_BODY_OFFSET].copy_from_slice(&self.to_bytes());
         Ok(())
     }
@@ -106,7 +106,7 @@ pub fn seal_quota(
     const TIME_AT: usize = QUOTA_TAG.len();
     let (length, content) = clear_mut(out).split_at_mut(PAD_LENGTH_BYTES);
     length.copy_from_slice(&QUOTA_CONTENT_LEN.to_be_bytes());
-    content.fill(b'#');
+    content.fill(FILLER);
     content[..TIME_AT].copy_from_slice(QUOTA_TAG);
     content[TIME_AT..TIME_AT + 8].copy_from_slice(&timestamp_secs.to_be_bytes());
     seal_in_place(key, msg_id, out);
@@ -158,8 +158,7 @@ pub fn decrypt_message<'a>(
     encrypted: &'a mut [u8],
 ) -> Result<Delivered<'a>, OpenError> {
     let padded = open_in_place(key, msg_id, encrypted)?;
-    let content = unpad(padded).ok_or(OpenError::Padding)?;
-    Delivered::parse(padded.get(content).ok_or(OpenError::Padding)?)
+    Delivered::parse(unpad(padded).map_err(|_| OpenError::Padding)?)
 }
 
 impl<'a> Delivered<'a> {
@@ -206,7 +205,7 @@ pub fn encrypt_notification_meta(
     timestamp_secs: i64,
 ) -> [u8; NOTIFICATION_META_ENCRYPTED_BYTES] {
     const TIME_AT: usize = 1 + ID_BYTES;
-    let mut out = [b'#'; NOTIFICATION_META_ENCRYPTED_BYTES];
+    let mut out = [FILLER; NOTIFICATION_META_ENCRYPTED_BYTES];
     let (length, content) = out[TAG_BYTES..].split_at_mut(PAD_LENGTH_BYTES);
     length.copy_from_slice(&NOTIFICATION_CONTENT_LEN.to_be_bytes());
     content[0] = ID_LEN;

@@ -22,10 +22,12 @@ pub mod dh;
 pub mod ids;
 mod sodium;
 
-pub use authorization::{AuthPrivateKey, Authorization};
+pub use authorization::{AuthPrivateKey, OwnedAuthorization};
 pub use block::BlockCipher;
 pub use boxes::{BoxKey, Nonce};
 pub use dh::{DhPrivateKey, DhSecret};
+
+pub use crate::encoding::TooLarge;
 
 /// Why something sealed could not be opened. The sender is at fault, or the keys differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,12 +44,4 @@ pub enum OpenError {
     /// The clear text was padded, but its content is not what belongs here.
     #[error("the clear text is not valid: {0}")]
     Content(&'static str),
-}
-
-/// Content that does not fit into its fixed size. The caller is at fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("content of {content_bytes} bytes, where at most {content_bytes_max} fit")]
-pub struct TooLarge {
-    pub content_bytes: usize,
-    pub content_bytes_max: usize,
 }

@@ -11,9 +11,9 @@ use std::sync::Once;
 
 use libsodium_sys as ffi;
 
+use crate::limits::{NONCE_BYTES, TAG_BYTES};
+
 const KEY_BYTES: usize = 32;
-const NONCE_BYTES: usize = 24;
-const TAG_BYTES: usize = 16;
 const HSALSA20_INPUT_BYTES: usize = 16;
 
 const _: () = {

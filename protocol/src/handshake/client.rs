@@ -2,8 +2,9 @@
 
 use super::service::ServiceHello;
 use super::wire::{Reader, Writer, unpad, x25519_key, x25519_spki};
-use super::{HandshakeFailure, SessionSecret, encrypts_blocks};
+use super::{HandshakeFailure, encrypts_blocks};
 use crate::certificate::{VerifyingKey, router_identity, verify_signed_key};
+use crate::crypto::{DhPrivateKey, DhSecret};
 use crate::keys::DhPublicKey;
 use crate::limits::BLOCK_BYTES;
 use crate::tls::SessionId;
@@ -20,8 +21,8 @@ pub struct ClientHandshake<'a> {
     pub identity: [u8; 32],
     /// The key of the leaf that the router showed in TLS.
     pub leaf_key: &'a VerifyingKey,
-    /// A new X25519 private key: 32 random bytes. Without one, blocks are not encrypted inside TLS.
-    pub session_private_key: Option<SessionSecret>,
+    /// New for this session. Without one, blocks are not encrypted inside TLS.
+    pub session_private_key: Option<DhPrivateKey>,
     /// This client is a router that forwards commands of others.
     pub proxy: bool,
     /// Sent from version 16 on.
@@ -29,7 +30,7 @@ pub struct ClientHandshake<'a> {
 }
 
 /// What client and router agreed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ClientSession {
     pub session_id: SessionId,
     pub version: SmpVersion,
@@ -39,7 +40,7 @@ pub struct ClientSession {
     /// None below version 7.
     pub router_key: Option<RouterKey>,
     /// X25519 of both session keys, if both sides sent one.
-    pub secret: Option<SessionSecret>,
+    pub secret: Option<DhSecret>,
     /// Whether blocks are encrypted inside TLS, with chains derived from `secret` and `session_id`.
     pub block_encryption: bool,
     /// The router's next block is for [`super::read_service_response`].
@@ -82,7 +83,7 @@ impl ClientHandshake<'_> {
         if version >= SmpVersion::AUTH_COMMANDS
             && let Some(private) = &self.session_private_key
         {
-            writer.short(&x25519_spki(&private.public_key()))?;
+            writer.short(&x25519_spki(&private.public()))?;
         }
         if version >= SmpVersion::PROXY_FLAG {
             writer.flag(self.proxy)?;

@@ -15,13 +15,8 @@ mod router;
 mod service;
 mod wire;
 
-use std::fmt;
-
-use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroizing;
-
+use crate::crypto::DhSecret;
 use crate::error::{HandshakeError, TransportError};
-use crate::keys::DhPublicKey;
 use crate::tls::ALPN_SMP;
 use crate::version::{SmpVersion, VersionRange};
 
@@ -73,39 +68,8 @@ pub fn offered_versions(alpn: Option<&[u8]>) -> VersionRange {
     if alpn == Some(ALPN_SMP) { VersionRange::ALL } else { VersionRange::WITHOUT_ALPN }
 }
 
-/// 32 secret bytes: a private key or a shared secret. Wiped when dropped, never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SessionSecret(Zeroizing<[u8; 32]>);
-
-impl SessionSecret {
-    pub fn new(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// The public key, if this is an X25519 private key.
-    fn public_key(&self) -> DhPublicKey {
-        DhPublicKey(PublicKey::from(&StaticSecret::from(*self.0)).to_bytes())
-    }
-
-    /// X25519: this private key with the other side's public key. The plain output, without derivation.
-    fn agree(&self, with: &DhPublicKey) -> Self {
-        let shared = StaticSecret::from(*self.0).diffie_hellman(&PublicKey::from(with.0));
-        Self::new(shared.to_bytes())
-    }
-}
-
-impl fmt::Debug for SessionSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SessionSecret")
-    }
-}
-
 /// Blocks are encrypted inside TLS from version 11 on, if the client sent a key, but not for proxies, whose contents
 /// are encrypted already.
-fn encrypts_blocks(version: SmpVersion, secret: Option<&SessionSecret>, proxy: bool) -> bool {
+fn encrypts_blocks(version: SmpVersion, secret: Option<&DhSecret>, proxy: bool) -> bool {
     version >= SmpVersion::BLOCK_ENCRYPTION && secret.is_some() && !proxy
 }

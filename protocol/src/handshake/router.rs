@@ -2,8 +2,9 @@
 
 use super::service::ServiceHello;
 use super::wire::{Writer, unpad, x25519_spki};
-use super::{HandshakeFailure, SessionSecret, encrypts_blocks};
+use super::{HandshakeFailure, encrypts_blocks};
 use crate::certificate::{RouterCredentials, sign_key};
+use crate::crypto::{DhPrivateKey, DhSecret};
 use crate::keys::DhPublicKey;
 use crate::limits::BLOCK_BYTES;
 use crate::tls::SessionId;
@@ -17,8 +18,8 @@ pub struct RouterHello<'a> {
     /// That of the TLS session.
     pub session_id: SessionId,
     pub credentials: &'a RouterCredentials,
-    /// A new X25519 private key: 32 random bytes.
-    pub session_private_key: SessionSecret,
+    /// New for this session.
+    pub session_private_key: DhPrivateKey,
     /// Only for WebSocket sessions: the 32 bytes that the client wants to see signed. Browsers do not show the page
     /// the router's certificate in TLS, so the router proves here that it has the leaf's key (from version 19).
     pub web_challenge: Option<&'a [u8; 32]>,
@@ -30,21 +31,21 @@ pub struct RouterHandshake {
     offered: VersionRange,
     session_id: SessionId,
     identity: [u8; 32],
-    session_private_key: SessionSecret,
+    session_private_key: DhPrivateKey,
 }
 
 /// What router and client agreed on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct RouterSession<'b> {
     pub session_id: SessionId,
     pub version: SmpVersion,
     /// From the least version offered to the agreed one.
     pub versions: VersionRange,
     /// The router's part of the session key: authenticators of commands are verified with it and the queue's key.
-    pub session_private_key: SessionSecret,
+    pub session_private_key: DhPrivateKey,
     pub client_key: Option<DhPublicKey>,
     /// X25519 of both session keys, if the client sent one.
-    pub secret: Option<SessionSecret>,
+    pub secret: Option<DhSecret>,
     /// Whether blocks are encrypted inside TLS, with chains derived from `secret` and `session_id`.
     pub block_encryption: bool,
     /// The client is a router that forwards commands of others.
@@ -63,7 +64,7 @@ impl RouterHandshake {
         writer.short(session_id.as_ref())?;
         if offered.max() >= SmpVersion::AUTH_COMMANDS {
             writer.chain(&credentials.chain)?;
-            let spki = x25519_spki(&session_private_key.public_key());
+            let spki = x25519_spki(&session_private_key.public());
             writer.large(&sign_key(&spki, &credentials.key))?;
         }
         if let Some(challenge) = web_challenge

@@ -1,9 +1,9 @@
 //! The recorded handshakes, ready to run.
 
 use ringpost_protocol::certificate::{RouterCredentials, VerifyingKey};
+use ringpost_protocol::crypto::{DhPrivateKey, DhSecret};
 use ringpost_protocol::handshake::{
-    ClientHandshake, ClientSession, RouterHandshake, RouterHello, ServiceHello, ServiceRole, SessionSecret,
-    offered_versions,
+    ClientHandshake, ClientSession, RouterHandshake, RouterHello, ServiceHello, ServiceRole, offered_versions,
 };
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::tls::SessionId;
@@ -37,8 +37,13 @@ pub fn range(value: &Value) -> VersionRange {
     VersionRange::new(number(0), number(1)).unwrap()
 }
 
-pub fn secret(key: &Value) -> Option<SessionSecret> {
-    (!key.is_null()).then(|| SessionSecret::new(array(&key["private"])))
+pub fn private_key(key: &Value) -> Option<DhPrivateKey> {
+    (!key.is_null()).then(|| DhPrivateKey::from_bytes(array(&key["private"])))
+}
+
+/// The bytes of an agreed secret, to compare them.
+pub fn agreed(secret: Option<&DhSecret>) -> Option<[u8; 32]> {
+    secret.map(|secret| *secret.as_bytes())
 }
 
 /// One recorded handshake.
@@ -94,7 +99,7 @@ impl Case {
             offered,
             session_id: self.session_id(),
             credentials: &self.credentials,
-            session_private_key: secret(&self.value["server_session_key"]).unwrap(),
+            session_private_key: private_key(&self.value["server_session_key"]).unwrap(),
             web_challenge: None,
         };
         RouterHandshake::start(hello, block).unwrap()
@@ -111,7 +116,7 @@ impl Case {
             session_id: self.session_id(),
             identity: array(&self.value["server_chain"]["identity_fingerprint"]),
             leaf_key: &self.leaf_key,
-            session_private_key: secret(&self.value["client_session_key"]),
+            session_private_key: private_key(&self.value["client_session_key"]),
             proxy: self.value["proxy_server"].as_bool().unwrap(),
             service,
         }

@@ -9,9 +9,9 @@ use futures_lite::AsyncWrite;
 use futures_lite::future::poll_fn;
 use rand_core::RngCore;
 use ringpost_protocol::crypto::block::BlockCipher;
-use ringpost_protocol::crypto::dh::{DhPrivateKey, DhSecret};
+use ringpost_protocol::crypto::dh::DhPrivateKey;
 use ringpost_protocol::handshake::{
-    HandshakeFailure, RouterHandshake, RouterHello, RouterSession, SessionSecret, offered_versions,
+    HandshakeFailure, RouterHandshake, RouterHello, RouterSession, offered_versions,
 };
 use ringpost_protocol::limits::BLOCK_BYTES;
 
@@ -31,7 +31,7 @@ pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Clo
     let received = receiver.block(shard, connection).await?;
     let block = received.buffer.get(received.at..received.at + BLOCK_BYTES).ok_or(Close::HandshakeParse)?;
     let agreed = handshake.client_hello(block).map_err(reason)?;
-    establish(connection, &agreed);
+    establish(connection, agreed);
     Ok(receiver)
 }
 
@@ -47,7 +47,7 @@ fn hello(shard: &Shard, connection: &Connection, sealed: &mut Vec<u8>) -> Result
         offered,
         session_id: tls.session_id().ok_or(Close::HandshakeTls)?,
         credentials: &shard.config.credentials,
-        session_private_key: SessionSecret::new(private_key),
+        session_private_key: DhPrivateKey::from_bytes(private_key),
         web_challenge: None,
     };
     let handshake = RouterHandshake::start(hello, &mut scratch.small).map_err(reason)?;
@@ -56,12 +56,11 @@ fn hello(shard: &Shard, connection: &Connection, sealed: &mut Vec<u8>) -> Result
     Ok(handshake)
 }
 
-fn establish(connection: &Connection, agreed: &RouterSession<'_>) {
+fn establish(connection: &Connection, agreed: RouterSession<'_>) {
     if agreed.block_encryption
         && let Some(secret) = &agreed.secret
     {
-        let secret = DhSecret::from_bytes(*secret.as_bytes());
-        let (sealer, opener) = BlockCipher::router(agreed.session_id.as_ref(), &secret).split();
+        let (sealer, opener) = BlockCipher::router(agreed.session_id.as_ref(), secret).split();
         connection.sealer.replace(sealer);
         connection.opener.replace(opener);
     }
@@ -69,7 +68,7 @@ fn establish(connection: &Connection, agreed: &RouterSession<'_>) {
         conn: connection.conn,
         version: agreed.version,
         session_id: agreed.session_id,
-        router_key: DhPrivateKey::from_bytes(*agreed.session_private_key.as_bytes()),
+        router_key: agreed.session_private_key,
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
     };

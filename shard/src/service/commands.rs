@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ringpost_protocol::command::{Command, MsgFlags, QueueMode, SubscribeMode};
-use ringpost_protocol::crypto::authorization::Authorization;
 use ringpost_protocol::crypto::delivery::DeliveryHeader;
 use ringpost_protocol::error::{CommandError, ErrorType, ProxyError};
 use ringpost_protocol::keys::AuthPublicKey;
@@ -149,11 +148,8 @@ impl Service {
         parsed: &Transmission<'_>,
         key: Option<&AuthPublicKey>,
     ) -> bool {
-        let Some(authorization) = Authorization::from_bytes(parsed.authorization.as_bytes()) else {
-            return false;
-        };
         let claim = Claim {
-            authorization: &authorization,
+            authorization: parsed.authorization,
             authorized: parsed.for_authorization_parts(session.session_id.as_ref()),
             corr_id: parsed.corr_id,
             entity_id: parsed.entity_id,

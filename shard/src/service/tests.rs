@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use rand_core::SeedableRng;
 use ringpost_protocol::command::{Command, MsgFlags, NewQueue, QueueRequest, SubscribeMode};
-use ringpost_protocol::crypto::authorization::AuthPrivateKey;
+use ringpost_protocol::crypto::authorization::{AuthPrivateKey, OwnedAuthorization};
 use ringpost_protocol::crypto::boxes::BoxKey;
 use ringpost_protocol::crypto::delivery::{DeliveredKind, decrypt_message};
 use ringpost_protocol::crypto::dh::DhPrivateKey;
@@ -98,10 +98,7 @@ impl World {
             let router_key = session.router_key.public();
             key.authorize(&[authorized.for_authorization()], Some(&router_key), &corr_id).unwrap()
         });
-        let authorization = match &made {
-            Some(made) => Authorization::from_bytes(made.as_bytes()).unwrap(),
-            None => Authorization::None,
-        };
+        let authorization = made.as_ref().map_or(Authorization::None, OwnedAuthorization::as_borrowed);
         let mut out = Vec::new();
         authorized.write(authorization, None, &mut out);
         out

@@ -4,11 +4,11 @@
 //! or on the kind of its key: a check against a dummy key stands in where there is nothing to check against.
 
 use ringpost_protocol::crypto::authorization::{
-    Authorization, DUMMY_X25519_KEY, VerifyContext, authenticator_box_key, authenticator_hash, verify,
-    verify_authenticator,
+    DUMMY_X25519_KEY, VerifyContext, authenticator_box_key, authenticator_hash, verify, verify_authenticator,
 };
 use ringpost_protocol::crypto::boxes::nonce_from;
 use ringpost_protocol::keys::AuthPublicKey;
+use ringpost_protocol::transmission::Authorization;
 use ringpost_protocol::version::SmpVersion;
 
 use super::secrets::SecretCache;
@@ -16,7 +16,7 @@ use super::session::Session;
 
 /// What is authorized, in parts that are to be joined.
 pub struct Claim<'a> {
-    pub authorization: &'a Authorization,
+    pub authorization: Authorization<'a>,
     pub authorized: [&'a [u8]; 3],
     pub corr_id: &'a [u8],
     pub entity_id: &'a [u8],
@@ -29,7 +29,7 @@ pub fn holds(
     session: &Session,
     secrets: &mut SecretCache,
 ) -> bool {
-    let Authorization::X25519(authenticator) = claim.authorization else {
+    let Authorization::Authenticator(authenticator) = claim.authorization else {
         let context = VerifyContext { session_key: None, corr_id: claim.corr_id };
         return verify(claim.authorization, &claim.authorized, key, context);
     };

@@ -9,11 +9,11 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use ringpost_protocol::command::Command;
 use ringpost_protocol::crypto::block::{BlockCipher, BlockOpener, BlockSealer};
-use ringpost_protocol::crypto::dh::DhSecret;
-use ringpost_protocol::crypto::{AuthPrivateKey, Authorization};
+use ringpost_protocol::crypto::dh::{DhPrivateKey, DhSecret};
+use ringpost_protocol::crypto::{AuthPrivateKey, OwnedAuthorization};
 use ringpost_protocol::encoding::Sink;
 use ringpost_protocol::error::ErrorType;
-use ringpost_protocol::handshake::{ClientHandshake, SessionSecret};
+use ringpost_protocol::handshake::ClientHandshake;
 use ringpost_protocol::keys::DhPublicKey;
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::response::Response;
@@ -153,7 +153,7 @@ impl Client {
             session_id,
             identity: router.credentials.ca_fingerprint,
             leaf_key: &router.credentials.key.verifying_key(),
-            session_private_key: options.session_key.then(|| SessionSecret::new(private_key)),
+            session_private_key: options.session_key.then(|| DhPrivateKey::from_bytes(private_key)),
             proxy: false,
             service: None,
         };
@@ -163,7 +163,6 @@ impl Client {
         let session = handshake.router_hello(&hello[..], &mut answer).unwrap();
         tls.write(&answer[..])?;
         let secret = session.secret.filter(|_| session.block_encryption);
-        let secret = secret.map(|secret| DhSecret::from_bytes(*secret.as_bytes()));
         let cipher = match &secret {
             Some(secret) => BlockCipher::client(session_id.as_ref(), secret),
             None => BlockCipher::plain(),
@@ -220,7 +219,7 @@ impl Client {
             key.map(|key| key.authorize(&[&authorized], self.router_key.as_ref(), corr_id).unwrap());
         let format = Format::of_session(self.version);
         let mut bytes = Vec::new();
-        bytes.put_short(authorization.as_ref().map_or(&[], Authorization::as_bytes));
+        bytes.put_short(authorization.as_ref().map_or(&[], OwnedAuthorization::as_bytes));
         if format.service_signature && authorization.is_some() {
             bytes.put(b"0");
         }

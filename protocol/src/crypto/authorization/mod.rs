@@ -26,14 +26,17 @@ use super::boxes::{BoxKey, Nonce, nonce_from, seal_into};
 use super::dh::DhPrivateKey;
 use crate::keys::{AuthPublicKey, DhPublicKey};
 use crate::limits::TAG_BYTES;
+use crate::transmission::{
+    AUTHENTICATOR_BYTES, Authorization, ED448_SIGNATURE_BYTES, ED25519_SIGNATURE_BYTES,
+};
 
 pub use private_key::{AuthPrivateKey, AuthorizeError};
 pub use signature::{DUMMY_ED448_KEY, DUMMY_ED25519_KEY, Ed25519Claim, verify_ed25519_batch};
 
 /// SHA-512 in bytes.
 pub const HASH_BYTES: usize = 64;
-/// An authenticator in bytes.
-pub const AUTHENTICATOR_BYTES: usize = HASH_BYTES + TAG_BYTES;
+
+const _: () = assert!(AUTHENTICATOR_BYTES == HASH_BYTES + TAG_BYTES);
 
 /// Stands in for a missing X25519 key. Nobody knows its private half: it is the SHA-512, cut to 32 bytes, of
 /// "Ringpost dummy X25519 key" and a zero byte, and the tests derive it again.
@@ -42,32 +45,27 @@ pub const DUMMY_X25519_KEY: DhPublicKey = DhPublicKey([
     0x8f, 0xdb, 0xa8, 0x0f, 0xfd, 0x38, 0xae, 0xdc, 0x0a, 0x13, 0x16, 0xc5, 0x8b, 0x0a, 0x22,
 ]);
 
-/// The authorization of one command, of a kind told by its length.
+/// An authorization that was made here. It is lent to what writes transmissions and to [`verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Authorization {
-    Ed25519([u8; 64]),
-    Ed448([u8; 114]),
-    X25519([u8; AUTHENTICATOR_BYTES]),
+pub enum OwnedAuthorization {
+    Ed25519([u8; ED25519_SIGNATURE_BYTES]),
+    Ed448([u8; ED448_SIGNATURE_BYTES]),
+    Authenticator([u8; AUTHENTICATOR_BYTES]),
 }
 
-impl Authorization {
-    /// None if there is no authorization of this length: `ERR BLOCK` is due then, except for the empty field,
-    /// which says that the command is not authorized.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        match bytes.len() {
-            64 => bytes.try_into().ok().map(Self::Ed25519),
-            114 => bytes.try_into().ok().map(Self::Ed448),
-            AUTHENTICATOR_BYTES => bytes.try_into().ok().map(Self::X25519),
-            _ => None,
+impl OwnedAuthorization {
+    /// As it stands in a transmission.
+    pub fn as_borrowed(&self) -> Authorization<'_> {
+        match self {
+            Self::Ed25519(signature) => Authorization::Ed25519(signature),
+            Self::Ed448(signature) => Authorization::Ed448(signature),
+            Self::Authenticator(authenticator) => Authorization::Authenticator(authenticator),
         }
     }
 
+    /// See [`Authorization::as_bytes`].
     pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Ed25519(signature) => signature,
-            Self::Ed448(signature) => signature,
-            Self::X25519(authenticator) => authenticator,
-        }
+        self.as_borrowed().as_bytes()
     }
 }
 
@@ -81,20 +79,21 @@ pub struct VerifyContext<'a> {
 }
 
 /// Whether `authorization` is one of `authorized` (the parts, joined) by the owner of `queue_key`. False for
-/// a missing key and for one of another kind, after the same work.
+/// a missing key and for one of another kind, after the same work, and without authorization, at once.
 ///
 /// An Ed448 signature costs some fifty times an Ed25519 one (2 ms against 38 us), whoever sends it and
 /// whether or not there is such a queue: bound how many are checked in a row.
 pub fn verify(
-    authorization: &Authorization,
+    authorization: Authorization<'_>,
     authorized: &[&[u8]],
     queue_key: Option<&AuthPublicKey>,
     context: VerifyContext<'_>,
 ) -> bool {
     match authorization {
+        Authorization::None => false,
         Authorization::Ed25519(signature) => signature::verify_ed25519(signature, authorized, queue_key),
         Authorization::Ed448(signature) => signature::verify_ed448(signature, authorized, queue_key),
-        Authorization::X25519(authenticator) => {
+        Authorization::Authenticator(authenticator) => {
             let Some(session_key) = context.session_key else {
                 return false;
             };

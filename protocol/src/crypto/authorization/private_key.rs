@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey as Ed25519Key;
 use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign_byupdate};
 use sha2::{Digest, Sha512};
 
-use super::{Authorization, authenticator_hash, make_authenticator};
+use super::{OwnedAuthorization, authenticator_hash, make_authenticator};
 use crate::crypto::boxes::nonce_from;
 use crate::crypto::dh::DhPrivateKey;
 use crate::keys::{AuthPublicKey, DhPublicKey};
@@ -67,22 +67,22 @@ impl AuthPrivateKey {
         authorized: &[&[u8]],
         session_key: Option<&DhPublicKey>,
         corr_id: &[u8],
-    ) -> Result<Authorization, AuthorizeError> {
+    ) -> Result<OwnedAuthorization, AuthorizeError> {
         match self {
             Self::Ed25519(key) => sign_ed25519(key, authorized),
             // This crate takes the message in one piece. Ed448 keys are rare.
-            Self::Ed448(key) => Ok(Authorization::Ed448(key.sign_raw(&authorized.concat()).to_bytes())),
+            Self::Ed448(key) => Ok(OwnedAuthorization::Ed448(key.sign_raw(&authorized.concat()).to_bytes())),
             Self::X25519(key) => {
                 let session_key = session_key.ok_or(AuthorizeError::NoSessionKey)?;
                 let hash = authenticator_hash(authorized);
                 let key = key.agree(session_key).box_key();
-                Ok(Authorization::X25519(make_authenticator(&key, &nonce_from(corr_id), &hash)))
+                Ok(OwnedAuthorization::Authenticator(make_authenticator(&key, &nonce_from(corr_id), &hash)))
             }
         }
     }
 }
 
-fn sign_ed25519(key: &Ed25519Key, authorized: &[&[u8]]) -> Result<Authorization, AuthorizeError> {
+fn sign_ed25519(key: &Ed25519Key, authorized: &[&[u8]]) -> Result<OwnedAuthorization, AuthorizeError> {
     let expanded = ExpandedSecretKey::from(key.as_bytes());
     let signature = raw_sign_byupdate::<Sha512, _>(
         &expanded,
@@ -95,7 +95,7 @@ fn sign_ed25519(key: &Ed25519Key, authorized: &[&[u8]]) -> Result<Authorization,
         &key.verifying_key(),
     )
     .map_err(|_| AuthorizeError::Signature)?;
-    Ok(Authorization::Ed25519(signature.to_bytes()))
+    Ok(OwnedAuthorization::Ed25519(signature.to_bytes()))
 }
 
 impl fmt::Debug for AuthPrivateKey {
