@@ -38,7 +38,7 @@ impl Arena {
 
     /// A block with arbitrary content, or None at the cap.
     pub fn lend(self: &Rc<Self>) -> Option<Block> {
-        if self.lent.get() >= self.lent_max {
+        if self.is_exhausted() {
             self.refused.set(self.refused.get() + 1);
             return None;
         }
@@ -51,9 +51,21 @@ impl Arena {
         self.count(buffer)
     }
 
-    /// Takes a block that comes from elsewhere. Allowed at the cap: what crosses the mesh is bounded by itself.
-    pub fn adopt(self: &Rc<Self>, block: Detached) -> Block {
-        self.count(block.0)
+    /// Counts a detached block that this shard's connections hold: on its way to a queue, or in an outbox. Allowed at the
+    /// cap, since such blocks are bounded by their own rules; while they are many, [`lend`](Self::lend) waits.
+    pub fn charge(self: &Rc<Self>) -> Charge {
+        self.lent.set(self.lent.get() + 1);
+        Charge(Rc::clone(self))
+    }
+
+    /// Whether [`lend`](Self::lend) would give none.
+    pub fn is_exhausted(&self) -> bool {
+        self.lent.get() >= self.lent_max
+    }
+
+    /// How many blocks [`lend`](Self::lend) would give.
+    pub fn left(&self) -> usize {
+        self.lent_max.saturating_sub(self.lent.get())
     }
 
     /// Gives the memory of a detached block to the next reader.
@@ -145,7 +157,17 @@ impl fmt::Debug for Block {
     }
 }
 
-/// A block that no arena counts.
+/// Stands for a detached block that counts as lent, until it is dropped.
+#[derive(Debug)]
+pub struct Charge(Rc<Arena>);
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.0.lent.set(self.0.lent.get() - 1);
+    }
+}
+
+/// A block that no arena counts by itself.
 pub struct Detached(Buffer);
 
 impl Deref for Detached {
@@ -195,9 +217,12 @@ mod tests {
         block[7] = 9;
         let detached = block.detach();
         assert_eq!(here.lent(), 0);
-        let block = there.adopt(detached);
-        assert_eq!((there.lent(), block[7]), (1, 9));
-        drop(block);
+        assert_eq!(detached[7], 9);
+        let charge = there.charge();
+        assert_eq!(there.lent(), 1);
+        assert!(there.is_exhausted() && there.lend().is_none());
+        there.recycle(detached);
+        drop(charge);
         assert_eq!(there.lent(), 0);
     }
 }

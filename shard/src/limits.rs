@@ -11,7 +11,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections from one address (IPv4) or network (IPv6 /64). More are closed right after they are accepted.
     pub connections_per_address: usize,
-    /// TLS and protocol handshakes under way. More are closed right after they are accepted.
+    /// TLS and protocol handshakes under way. More are closed right after they are accepted. One address has at most an
+    /// eighth of them.
     pub handshakes: usize,
     /// Blocks lent to connections: being read, or waiting to be written. Without one, a connection is not read, and a
     /// delivery waits.
@@ -54,6 +55,17 @@ impl Default for Limits {
     }
 }
 
+/// The part of the handshakes under way that one address may have.
+pub const HANDSHAKES_PER_ADDRESS_DIVISOR: usize = 8;
+/// An address may always have this many: phones behind one carrier address.
+pub const HANDSHAKES_PER_ADDRESS_MIN: usize = 64;
+
+/// TLS records that a block may be split into. Stacks that split at all use some kilobytes each.
+pub const RECORDS_PER_BLOCK_MAX: usize = 512;
+
+/// When no block is left for readers, a block that is not complete after this time ends its connection.
+pub const BLOCK_SECS_WHEN_EXHAUSTED: u64 = 2;
+
 /// Batches of one connection that are with the queues' home shards. More are not read until one is answered: enough
 /// for the pipelines of real clients, small enough that one client cannot fill a mesh lane.
 pub const BATCHES_IN_FLIGHT_PER_CONNECTION: usize = 4;
@@ -80,6 +92,8 @@ pub const SENDER_SECRETS_PER_CONNECTION: usize = 64;
 
 /// Queues looked at for expired messages before other tasks get their turn.
 pub const EXPIRY_STEP_QUEUES: usize = 256;
+/// Of these, queues whose messages are dropped in one step.
+pub const EXPIRY_STEP_OLD_QUEUES: usize = 8;
 /// Messages dropped from one queue in one step.
 pub const EXPIRY_STEP_MESSAGES: usize = 256;
 

@@ -9,19 +9,18 @@ use std::ops::Range;
 
 use ringpost_protocol::limits::{BATCH_TRANSMISSIONS_MAX, BLOCK_BYTES, BLOCK_CONTENT_BYTES};
 
-use crate::arena::Detached;
+use crate::arena::{Charge, Detached};
 use crate::service::OutMessage;
 
 #[derive(Debug)]
 enum Item {
     /// Transmissions with their 2-byte lengths, the first one at the offset.
-    Responses {
-        bytes: Vec<u8>,
-        at: usize,
-    },
+    Responses { bytes: Vec<u8>, at: usize },
     Message {
         message: OutMessage,
         credit_home: usize,
+        /// Counts the block as held by the connection's shard.
+        charge: Charge,
     },
 }
 
@@ -46,16 +45,19 @@ impl Outbox {
     pub fn push_responses(&mut self, responses: Vec<u8>) {
         self.response_bytes += responses.len();
         match self.items.back_mut() {
-            Some(Item::Responses { bytes, .. }) => bytes.extend_from_slice(&responses),
+            // An item is freed when all of it is written, so it must not grow for ever behind a slow reader.
+            Some(Item::Responses { bytes, .. }) if bytes.len() < BLOCK_BYTES => {
+                bytes.extend_from_slice(&responses)
+            }
             _ if responses.is_empty() => {}
             _ => self.items.push_back(Item::Responses { bytes: responses, at: 0 }),
         }
     }
 
     /// Adds a message. The credit it used belongs to the shard `credit_home`.
-    pub fn push_message(&mut self, message: OutMessage, credit_home: usize) {
+    pub fn push_message(&mut self, message: OutMessage, credit_home: usize, charge: Charge) {
         self.messages += 1;
-        self.items.push_back(Item::Message { message, credit_home });
+        self.items.push_back(Item::Message { message, credit_home, charge });
     }
 
     pub fn is_empty(&self) -> bool {
@@ -89,8 +91,11 @@ impl Outbox {
             small[content_offset] = u8::try_from(count).ok()?;
             return Some(Composed::Small { content_len: 1 + len });
         }
-        let Some(Item::Message { message, credit_home }) = self.items.pop_front() else { return None };
+        let Some(Item::Message { message, credit_home, charge }) = self.items.pop_front() else {
+            return None;
+        };
         self.messages -= 1;
+        drop(charge);
         count += 1;
         let Range { start, end } = message.range();
         let mut buffer = message.block;
@@ -187,7 +192,7 @@ mod tests {
         for offset in [2, 18] {
             let mut outbox = Outbox::default();
             outbox.push_responses(response(1, 55));
-            outbox.push_message(message(2), 0);
+            outbox.push_message(message(2), 0, Arena::new(1, 0).charge());
             outbox.push_responses(response(3, 55));
             outbox.push_responses(response(4, 200));
             assert_eq!(next(&mut outbox, offset), Some((vec![1, 2, 3], true)));
@@ -204,7 +209,7 @@ mod tests {
         for fill in 0..5 {
             outbox.push_responses(response(fill, 55));
         }
-        outbox.push_message(message(9), 0);
+        outbox.push_message(message(9), 0, Arena::new(1, 0).charge());
         assert_eq!(next(&mut outbox, 18), Some((vec![0, 1, 2, 3, 4], false)));
         assert_eq!(next(&mut outbox, 18), Some((vec![9], true)));
     }
@@ -224,5 +229,30 @@ mod tests {
         let counts: Vec<usize> =
             std::iter::from_fn(|| next(&mut outbox, 18)).map(|(fills, _)| fills.len()).collect();
         assert_eq!(counts, [163, 137]);
+    }
+
+    #[test]
+    fn a_backlog_that_never_empties_does_not_grow() {
+        let mut outbox = Outbox::default();
+        let mut small = Box::new([0; BLOCK_BYTES]);
+        for _ in 0..100 {
+            outbox.push_responses(response(1, 1000));
+        }
+        for _ in 0..5_000 {
+            for _ in 0..16 {
+                outbox.push_responses(response(1, 1000));
+            }
+            assert!(outbox.compose(&mut small, 18).is_some());
+        }
+        let held: usize = outbox
+            .items
+            .iter()
+            .map(|item| match item {
+                Item::Responses { bytes, .. } => bytes.capacity(),
+                Item::Message { .. } => 0,
+            })
+            .sum();
+        // Vectors grow by doubling.
+        assert!(held < 3 * outbox.response_bytes(), "{held} for {}", outbox.response_bytes());
     }
 }

@@ -10,12 +10,15 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::sleep;
 use ringpost_protocol::tls::TlsChannel;
 
-use super::address::AddressKey;
+use super::address::{AddressKey, OfAddress};
 use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
 use super::shard::Shard;
 use super::{handshake, reader, sys, writer};
-use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES};
+use crate::limits::{
+    HANDSHAKES_PER_ADDRESS_DIVISOR, HANDSHAKES_PER_ADDRESS_MIN, KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS,
+    KEEPALIVE_PROBES,
+};
 
 /// After an accept that failed for want of descriptors or memory: trying at once would only burn the processor.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -52,12 +55,12 @@ fn accepted(shard: &Rc<Shard>, stream: TcpStream) {
     if let Some(connection) = open(shard, stream) {
         let shard = Rc::clone(shard);
         glommio::spawn_local(async move {
-            serve(&shard, &connection).await;
+            serve(&shard, &connection, address).await;
             leave(&shard, address);
         })
         .detach();
     } else {
-        shard.handshakes.set(shard.handshakes.get() - 1);
+        end_handshake(shard, address);
         shard.connections_of_all.fetch_sub(1, Ordering::AcqRel);
         leave(shard, address);
     }
@@ -76,13 +79,20 @@ fn admit(shard: &Shard, peer: SocketAddr) -> Option<AddressKey> {
     }
     let address = AddressKey::from(peer.ip());
     let mut by_address = shard.by_address.borrow_mut();
-    let count = by_address.entry(address).or_insert(0);
+    let has = by_address.get(&address).copied().unwrap_or_default();
     // A shard sees only its own part of an address's connections.
-    if *count as usize >= limits.connections_per_address.div_ceil(shard.map.shards()) {
+    if has.connections >= limits.connections_per_address.div_ceil(shard.map.shards()) {
         shard.counters.refused_address.add(1);
         return None;
     }
-    *count += 1;
+    // A host that opens connections and says nothing must not keep all others out.
+    let handshakes_max = (limits.handshakes / HANDSHAKES_PER_ADDRESS_DIVISOR).max(HANDSHAKES_PER_ADDRESS_MIN);
+    if has.handshakes >= handshakes_max.div_ceil(shard.map.shards()) {
+        shard.counters.refused_handshakes.add(1);
+        return None;
+    }
+    by_address
+        .insert(address, OfAddress { connections: has.connections + 1, handshakes: has.handshakes + 1 });
     shard.handshakes.set(shard.handshakes.get() + 1);
     shard.connections_of_all.fetch_add(1, Ordering::AcqRel);
     Some(address)
@@ -90,11 +100,18 @@ fn admit(shard: &Shard, peer: SocketAddr) -> Option<AddressKey> {
 
 fn leave(shard: &Shard, address: AddressKey) {
     let mut by_address = shard.by_address.borrow_mut();
-    if let Some(count) = by_address.get_mut(&address) {
-        *count -= 1;
-        if *count == 0 {
+    if let Some(of_address) = by_address.get_mut(&address) {
+        of_address.connections -= 1;
+        if of_address.connections == 0 {
             by_address.remove(&address);
         }
+    }
+}
+
+fn end_handshake(shard: &Shard, address: AddressKey) {
+    shard.handshakes.set(shard.handshakes.get() - 1);
+    if let Some(of_address) = shard.by_address.borrow_mut().get_mut(&address) {
+        of_address.handshakes -= 1;
     }
 }
 
@@ -121,10 +138,10 @@ fn open(shard: &Shard, stream: TcpStream) -> Option<Rc<Connection>> {
 }
 
 /// The life of a connection.
-async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
+async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, address: AddressKey) {
     shard.counters.handshakes.set(shard.handshakes.get());
     let agreed = handshake::run(shard, connection).await;
-    shard.handshakes.set(shard.handshakes.get() - 1);
+    end_handshake(shard, address);
     shard.counters.handshakes.set(shard.handshakes.get());
     let reason = match agreed {
         Ok(receiver) => {

@@ -6,6 +6,14 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddressKey(u64, bool);
 
+/// What one address has on a shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OfAddress {
+    pub connections: usize,
+    /// Of these, those whose handshake is under way.
+    pub handshakes: usize,
+}
+
 impl From<IpAddr> for AddressKey {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {

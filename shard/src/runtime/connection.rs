@@ -11,6 +11,7 @@ use ringpost_protocol::crypto::block::{BlockOpener, BlockSealer};
 use ringpost_protocol::tls::TlsChannel;
 
 use super::sys;
+use crate::arena::Charge;
 use crate::outbox::Outbox;
 use crate::service::{ConnRef, Session};
 
@@ -50,7 +51,7 @@ pub struct Connection {
     pub sealer: RefCell<BlockSealer>,
     pub outbox: RefCell<Outbox>,
     /// Batches that are with their homes.
-    pub in_flight: Cell<usize>,
+    pub in_flight: RefCell<Vec<Charge>>,
     /// Shards that have been sent batches, which must hear of the end: a bit each.
     pub homes: Cell<[u64; 4]>,
     /// The reader waits until batches are answered and answers are written.
@@ -77,7 +78,7 @@ impl Connection {
             opener: RefCell::new(opener),
             sealer: RefCell::new(sealer),
             outbox: RefCell::default(),
-            in_flight: Cell::new(0),
+            in_flight: RefCell::default(),
             homes: Cell::new([0; 4]),
             held_back: Cell::new(false),
             read_deadline: Cell::new(Some(handshake)),

@@ -20,7 +20,7 @@ use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
 use super::shard::Shard;
 use crate::arena::{BUFFER_BYTES, Block};
-use crate::limits::BATCHES_IN_FLIGHT_PER_CONNECTION;
+use crate::limits::{BATCHES_IN_FLIGHT_PER_CONNECTION, RECORDS_PER_BLOCK_MAX};
 use crate::service::{Batch, BatchData, Session, append};
 
 /// Where an assembled block lies in its buffer: where a received one would.
@@ -39,6 +39,8 @@ pub struct Receiver {
     surplus: Option<(Block, std::ops::Range<usize>)>,
     /// Bytes of the next block were taken. Until then it may have to wait; afterwards its time runs.
     begun: bool,
+    /// Records opened since the last block.
+    records: usize,
     /// The receiver has waited for the socket since this was cleared.
     waited: bool,
 }
@@ -61,6 +63,7 @@ impl Receiver {
         loop {
             if let Some(block) = self.open_next(shard, connection)? {
                 self.begun = false;
+                self.records = 0;
                 return Ok(block);
             }
             if !self.has_bytes() && connection.session.get().is_some() {
@@ -124,6 +127,10 @@ impl Receiver {
             let Some(bytes) = buffer.get_mut(at..filled) else { return Err(Close::BadRecord) };
             match connection.tls.borrow_mut().open(bytes) {
                 Ok(Opened::Data { consumed, payload }) => {
+                    self.records += 1;
+                    if self.records > RECORDS_PER_BLOCK_MAX {
+                        return Err(Close::BadRecord);
+                    }
                     let range = at + payload.start..at + payload.end;
                     self.at += consumed;
                     let whole = self.assembly.is_none() && range.len() == BLOCK_BYTES;
@@ -264,7 +271,7 @@ impl Receiver {
 /// Whether the connection has enough to do before more of it is read. If so, what makes this false wakes its reader.
 fn is_held_back(shard: &Shard, connection: &Connection) -> bool {
     let outbox = connection.outbox.borrow();
-    let held_back = connection.in_flight.get() >= BATCHES_IN_FLIGHT_PER_CONNECTION
+    let held_back = connection.in_flight.borrow().len() >= BATCHES_IN_FLIGHT_PER_CONNECTION
         || outbox.response_bytes() > shard.config.limits.outbox_bytes;
     connection.held_back.set(held_back);
     held_back
@@ -360,7 +367,7 @@ fn receive_block(
 }
 
 fn send(shard: &Shard, connection: &Connection, home: usize, batch: Batch) {
-    connection.in_flight.set(connection.in_flight.get() + 1);
+    connection.in_flight.borrow_mut().push(shard.arena.charge());
     connection.note_home(home);
     shard.dispatch(home, Box::new(batch));
 }

@@ -15,7 +15,7 @@ use ringpost_protocol::tls::{KEY_UPDATE_RECORD_BYTES, SEALED_BLOCK_BYTES};
 use ringpost_store::{IdHasher, PartitionMap};
 use slab::Slab;
 
-use super::address::AddressKey;
+use super::address::{AddressKey, OfAddress};
 use super::bell::SocketBell;
 use super::connection::Connection;
 use super::{RouterConfig, StopState};
@@ -23,7 +23,7 @@ use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use crate::mesh::Endpoint;
-use crate::service::{Batch, ConnRef, Output, Processed, Service};
+use crate::service::{Batch, ConnRef, Output, Progress, Service};
 
 /// What one shard sends to another.
 #[derive(Debug)]
@@ -49,8 +49,17 @@ pub struct Posted {
 #[derive(Debug)]
 pub enum Work {
     Batch(Box<Batch>),
-    Credit { conn: ConnRef, blocks: usize },
-    Disconnected { conn: ConnRef },
+    Credit {
+        conn: ConnRef,
+        blocks: usize,
+    },
+    Disconnected {
+        conn: ConnRef,
+    },
+    /// A batch of this connection took its turn and is not done.
+    Resume {
+        conn: ConnRef,
+    },
 }
 
 /// Buffers that one write uses, of which a shard needs one set.
@@ -81,10 +90,10 @@ pub struct Shard {
     worker: RefCell<Option<Waker>>,
     pub connections: RefCell<Slab<Rc<Connection>>>,
     next_generation: Cell<u32>,
-    pub by_address: RefCell<HashMap<AddressKey, u32>>,
+    pub by_address: RefCell<HashMap<AddressKey, OfAddress>>,
     pub handshakes: Cell<usize>,
     /// Readers that wait for a block of the arena or for room in the mesh.
-    waiting_readers: RefCell<Vec<Waker>>,
+    waiting_readers: RefCell<VecDeque<Waker>>,
     pub scratch: RefCell<Scratch>,
     /// Connections of all shards.
     pub connections_of_all: Arc<AtomicUsize>,
@@ -212,39 +221,41 @@ impl Shard {
             self.work.borrow_mut().push_back(work);
             return;
         }
-        if let Some(rest) = self.work_turn(work) {
-            self.work.borrow_mut().push_front(rest);
-            wake(&self.worker);
-        }
+        self.work_turn(work);
     }
 
-    /// One turn of work. Gives back what is not done.
-    pub fn work_turn(&self, work: Work) -> Option<Work> {
+    /// Puts work behind what waits, for a turn of its own.
+    pub fn defer(&self, work: Work) {
+        self.work.borrow_mut().push_back(work);
+        wake(&self.worker);
+    }
+
+    /// One turn of work. What is not done then comes behind the work of others.
+    pub fn work_turn(&self, work: Work) {
         let mut service = self.service.borrow_mut();
-        let rest = match work {
-            Work::Batch(batch) => match service.process(batch, COMMANDS_PER_TURN, Self::now_secs()) {
-                Processed::Partly(batch) => Some(Work::Batch(batch)),
-                Processed::Done | Processed::Waits => None,
-            },
-            Work::Credit { conn, blocks } => {
-                for batch in service.return_credit(conn, blocks).into_iter().rev() {
-                    self.work.borrow_mut().push_front(Work::Batch(batch));
-                    wake(&self.worker);
-                }
-                None
-            }
+        let now_secs = Self::now_secs();
+        let conn = match &work {
+            Work::Batch(batch) => batch.session.conn,
+            Work::Credit { conn, .. } | Work::Disconnected { conn } | Work::Resume { conn } => *conn,
+        };
+        let goes_on = match work {
+            Work::Batch(batch) => service.process(batch, COMMANDS_PER_TURN, now_secs),
+            Work::Resume { conn } => service.resume(conn, COMMANDS_PER_TURN, now_secs),
+            Work::Credit { conn, blocks } => service.return_credit(conn, blocks),
             Work::Disconnected { conn } => {
                 service.disconnected(conn);
-                None
+                Progress::Rests
             }
         };
+        if goes_on == Progress::GoesOn {
+            self.defer(Work::Resume { conn });
+        }
         for output in service.take_outputs() {
             self.route(output);
         }
         if service.has_starved() {
             self.kick();
         }
-        rest
     }
 
     pub fn set_worker(&self, waker: &Waker) {
@@ -271,11 +282,11 @@ impl Shard {
             Output::Responses { bytes, answered, .. } => {
                 outbox.push_responses(bytes);
                 if answered {
-                    connection.in_flight.set(connection.in_flight.get() - 1);
+                    connection.in_flight.borrow_mut().pop();
                     connection.wake_held_back_reader();
                 }
             }
-            Output::Message { message, .. } => outbox.push_message(message, home),
+            Output::Message { message, .. } => outbox.push_message(message, home, self.arena.charge()),
         }
         connection.wake_writer();
     }
@@ -290,7 +301,7 @@ impl Shard {
     }
 
     pub fn wait_for_resources(&self, waker: &Waker) {
-        self.waiting_readers.borrow_mut().push(waker.clone());
+        self.waiting_readers.borrow_mut().push_back(waker.clone());
         self.kick();
     }
 
@@ -306,10 +317,11 @@ impl Shard {
         }
     }
 
+    /// Wakes as many readers as there are blocks, those that have waited longest first.
     pub fn wake_waiting_readers(&self) {
-        for waker in self.waiting_readers.take() {
-            waker.wake();
-        }
+        let mut waiting = self.waiting_readers.borrow_mut();
+        let most = waiting.len().min(self.arena.left());
+        waiting.drain(..most).for_each(Waker::wake);
     }
 
     /// Forgets a connection that has ended and tells the homes of its queues.

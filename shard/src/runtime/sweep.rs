@@ -11,6 +11,7 @@ use super::StopMode;
 use super::connection::Close;
 use super::pace::Pace;
 use super::shard::Shard;
+use crate::limits::BLOCK_SECS_WHEN_EXHAUSTED;
 
 /// How often connections are looked at. Time limits are kept to about this.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -99,6 +100,9 @@ async fn kicked(shard: &Shard) {
 async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duration>) {
     let mut place = 0;
     let mut pace = Pace::default();
+    // Blocks that are not complete stand in the way of others when none are left: they get less time.
+    let spare_secs = shard.config.limits.block_secs.saturating_sub(BLOCK_SECS_WHEN_EXHAUSTED);
+    let block_now = if shard.arena.is_exhausted() { now + Duration::from_secs(spare_secs) } else { now };
     loop {
         let step: Vec<_> = {
             let connections = shard.connections.borrow();
@@ -112,7 +116,9 @@ async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duratio
             let expired = [connection.read_deadline.get(), connection.write_deadline.get()]
                 .into_iter()
                 .flatten()
-                .find(|deadline| deadline.at <= now);
+                .find(|deadline| {
+                    deadline.at <= if deadline.reason == Close::BlockTimeout { block_now } else { now }
+                });
             if let Some(deadline) = expired {
                 connection.close(deadline.reason);
             } else if let Some(ttl) = inactive

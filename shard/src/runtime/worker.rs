@@ -9,7 +9,7 @@ use futures_lite::future::poll_fn;
 use super::bell::Ear;
 use super::pace::Pace;
 use super::shard::{Letter, Posted, Shard, Work};
-use crate::limits::MESH_DRAIN_MAX;
+use crate::limits::{COMMANDS_PER_TURN, MESH_DRAIN_MAX};
 
 /// Exchanges letters with other shards until they are gone.
 pub async fn exchange_letters(shard: Rc<Shard>, mut ear: Ear) {
@@ -36,10 +36,18 @@ fn exchange(shard: &Shard, letters: &mut Vec<(usize, Posted)>) -> bool {
     let taken =
         shard.endpoint.borrow_mut().receive(MESH_DRAIN_MAX, |from, posted| letters.push((from, posted)));
     let now = Instant::now();
+    let mut commands = 0;
     for (from, Posted { letter, at }) in letters.drain(..) {
         count_latency(shard, now, at);
         match letter {
-            Letter::Batch(batch) => shard.do_work(Work::Batch(batch)),
+            Letter::Batch(batch) => {
+                commands += batch.transmissions.len();
+                if commands > COMMANDS_PER_TURN {
+                    shard.defer(Work::Batch(batch));
+                } else {
+                    shard.do_work(Work::Batch(batch));
+                }
+            }
             Letter::Credit { conn, blocks } => shard.do_work(Work::Credit { conn, blocks }),
             Letter::Disconnected { conn } => shard.do_work(Work::Disconnected { conn }),
             Letter::Output(output) => shard.receive_output(from, output),
@@ -70,9 +78,7 @@ pub async fn work(shard: Rc<Shard>) {
             Poll::Pending
         })
         .await;
-        if let Some(rest) = shard.work_turn(work) {
-            shard.work.borrow_mut().push_front(rest);
-        }
+        shard.work_turn(work);
         pace.turn().await;
     }
 }

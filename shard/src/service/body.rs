@@ -7,6 +7,8 @@
 use ringpost_protocol::crypto::delivery::{DELIVERY_BODY_OFFSET, DeliveryHeader};
 use ringpost_protocol::limits::DELIVERY_PADDED_BYTES;
 
+use ringpost_store::Message;
+
 use crate::arena::{BUFFER_BYTES, Detached};
 use crate::limits::BODY_KEEPS_BLOCK_BYTES;
 
@@ -39,12 +41,13 @@ impl Body {
         Some(Self::Kept { block, clear_at: u16::try_from(clear_at).ok()? })
     }
 
-    /// Bytes of memory that the body holds.
+    /// Bytes of memory that a message with this body holds: most of it the body, unless that is small.
     pub fn held_bytes(&self) -> usize {
-        match self {
-            Self::Kept { .. } => BUFFER_BYTES,
-            Self::Own(bytes) => bytes.len(),
-        }
+        size_of::<Message<Self>>()
+            + match self {
+                Self::Kept { .. } => BUFFER_BYTES,
+                Self::Own(bytes) => bytes.len(),
+            }
     }
 
     /// The padded clear form of the delivery, if it stands ready.

@@ -41,7 +41,7 @@ pub use session::{Batch, BatchData, ConnRef, Session};
 
 use crate::arena::Arena;
 use crate::counters::Counters;
-use crate::limits::{EXPIRY_STEP_MESSAGES, EXPIRY_STEP_QUEUES};
+use crate::limits::{EXPIRY_STEP_MESSAGES, EXPIRY_STEP_OLD_QUEUES, EXPIRY_STEP_QUEUES};
 use subscribers::Subscribers;
 
 /// What the operator decides about queues.
@@ -70,14 +70,13 @@ pub enum Output {
     Message { conn: ConnRef, message: OutMessage },
 }
 
-/// How far a batch got.
-#[derive(Debug)]
-pub enum Processed {
-    Done,
-    /// Goes on when other work has had its turn.
-    Partly(Box<Batch>),
-    /// Kept until its connection has credit.
-    Waits,
+/// Whether a connection's batches are to be resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There is nothing to go on with before something else comes.
+    Rests,
+    /// [`Service::resume`] is to be called, after the work of others.
+    GoesOn,
 }
 
 #[derive(Debug)]
@@ -91,12 +90,12 @@ pub struct Service {
     partitions: Range<usize>,
     message_bytes: usize,
     responses: Vec<u8>,
-    /// Queues subscribed in the current turn that have a message: delivered after the responses.
+    /// Queues that may have something to deliver after the current turn's responses.
     to_deliver: Vec<QueueIx>,
     /// A check in this turn took as long as a turn may.
     turn_spent: bool,
     /// Connections whose line could not move for want of a block.
-    starved: Vec<ConnRef>,
+    starved: VecDeque<ConnRef>,
     outputs: Vec<Output>,
     expiry_place: u32,
     counters: Arc<Counters>,
@@ -122,7 +121,7 @@ impl Service {
             responses: Vec::new(),
             to_deliver: Vec::new(),
             turn_spent: false,
-            starved: Vec::new(),
+            starved: VecDeque::new(),
             outputs: Vec::new(),
             expiry_place: 0,
             counters,
@@ -147,18 +146,37 @@ impl Service {
         self.outputs.drain(..)
     }
 
-    /// Processes at most `most` transmissions of a batch. When it is done its last [`Output::Responses`] says so.
-    pub fn process(&mut self, mut batch: Box<Batch>, most: usize, now_secs: u64) -> Processed {
-        let session = Arc::clone(&batch.session);
-        if self.subscribers.known_peer(session.conn).is_some_and(|peer| !peer.waiting.is_empty()) {
-            return self.wait(batch);
+    /// Takes a batch and processes at most `most` of its transmissions. When a batch is done its last
+    /// [`Output::Responses`] says so.
+    pub fn process(&mut self, batch: Box<Batch>, most: usize, now_secs: u64) -> Progress {
+        // Batches of a connection do not overtake each other.
+        if let Some(peer) = self.subscribers.known_peer(batch.session.conn)
+            && !peer.waiting.is_empty()
+        {
+            peer.waiting.push_back(batch);
+            return Progress::Rests;
         }
+        self.turn(batch, most, now_secs)
+    }
+
+    /// Goes on with the batches of a connection for which [`Progress::GoesOn`] was given.
+    pub fn resume(&mut self, conn: ConnRef, most: usize, now_secs: u64) -> Progress {
+        let Some(peer) = self.subscribers.known_peer(conn) else { return Progress::Rests };
+        peer.resumes = false;
+        match peer.waiting.pop_front() {
+            Some(batch) => self.turn(batch, most, now_secs),
+            None => Progress::Rests,
+        }
+    }
+
+    fn turn(&mut self, mut batch: Box<Batch>, most: usize, now_secs: u64) -> Progress {
+        let session = Arc::clone(&batch.session);
         let end = batch.transmissions.len().min(batch.next + most);
-        let mut waits = false;
+        let mut wants_credit = false;
         self.turn_spent = false;
         while batch.next < end && !self.turn_spent {
             if !self.execute(&session, &mut batch, now_secs) {
-                waits = true;
+                wants_credit = true;
                 break;
             }
             self.counters.commands.add(1);
@@ -169,38 +187,39 @@ impl Service {
         for queue in std::mem::take(&mut self.to_deliver) {
             self.deliver_or_wait(queue);
         }
-        if done && let BatchData::Block(block) = std::mem::replace(&mut batch.data, BatchData::Taken) {
+        if !done {
+            self.subscribers.peer(&session).waiting.push_front(batch);
+            return if wants_credit { Progress::Rests } else { self.goes_on(session.conn) };
+        }
+        if let BatchData::Block(block) = std::mem::replace(&mut batch.data, BatchData::Taken) {
             self.arena.recycle(block);
         }
-        match (done, waits) {
-            (true, _) => Processed::Done,
-            (false, true) => self.wait(batch),
-            (false, false) => Processed::Partly(batch),
+        self.goes_on(session.conn)
+    }
+
+    /// Whether a connection has batches that can go on, said once until it is resumed.
+    fn goes_on(&mut self, conn: ConnRef) -> Progress {
+        match self.subscribers.known_peer(conn) {
+            Some(peer) if !peer.waiting.is_empty() && !peer.resumes => {
+                peer.resumes = true;
+                Progress::GoesOn
+            }
+            _ => Progress::Rests,
         }
     }
 
-    /// Keeps a batch until its connection has credit. A connection has few batches under way.
-    fn wait(&mut self, batch: Box<Batch>) -> Processed {
-        let session = Arc::clone(&batch.session);
-        self.subscribers.peer(&session).waiting.push_back(batch);
-        Processed::Waits
-    }
-
-    /// Blocks of messages for a connection were written. Gives the batches that waited for it: they are to be processed
-    /// again, in this order and before later ones of the connection.
-    pub fn return_credit(&mut self, conn: ConnRef, blocks: usize) -> VecDeque<Box<Batch>> {
+    /// Blocks of messages for a connection were written. Its batches that waited for it may go on.
+    pub fn return_credit(&mut self, conn: ConnRef, blocks: usize) -> Progress {
         let most = self.config.delivery_credit;
-        let Some(peer) = self.subscribers.known_peer(conn) else { return VecDeque::new() };
+        let Some(peer) = self.subscribers.known_peer(conn) else { return Progress::Rests };
         peer.credit = most.min(peer.credit + blocks);
-        let waiting = std::mem::take(&mut peer.waiting);
         self.move_line(conn);
-        waiting
+        self.goes_on(conn)
     }
 
     /// A connection is gone: its subscriptions end.
     pub fn disconnected(&mut self, conn: ConnRef) {
         self.subscribers.remove_connection(conn);
-        self.starved.retain(|starved| *starved != conn);
         self.counters.subscriptions.set(self.subscribers.len());
     }
 
@@ -209,10 +228,14 @@ impl Service {
         !self.starved.is_empty()
     }
 
-    /// Tries again what waited for blocks of the arena.
+    /// Tries again what waited for blocks of the arena, until there are none.
     pub fn retry_starved(&mut self) {
-        for conn in std::mem::take(&mut self.starved) {
-            self.move_line(conn);
+        while !self.arena.is_exhausted() {
+            let Some(conn) = self.starved.pop_front() else { return };
+            if let Some(peer) = self.subscribers.known_peer(conn) {
+                peer.starved = false;
+                self.move_line(conn);
+            }
         }
     }
 
@@ -230,9 +253,14 @@ impl Service {
             .queues_between(self.expiry_place..end)
             .filter(|(_, queue)| is_old(queue))
             .map(|(ix, _)| ix)
+            .take(EXPIRY_STEP_OLD_QUEUES)
             .collect();
-        for queue in old {
-            self.expire_queue(queue, before_secs);
+        for queue in &old {
+            self.expire_queue(*queue, before_secs);
+        }
+        if old.len() == EXPIRY_STEP_OLD_QUEUES {
+            // There may be more of them among these places.
+            return false;
         }
         let round_complete = end >= self.store.places();
         self.expiry_place = if round_complete { 0 } else { end };
@@ -265,8 +293,10 @@ impl Service {
         let Some(message_id) = self.store.first_message(queue_ix).map(|message| message.id) else { return };
         let Some(block) = self.arena.lend() else {
             self.subscribers.wait_for_credit(queue_ix);
-            if !self.starved.contains(&conn) {
-                self.starved.push(conn);
+            if let Some(peer) = self.subscribers.known_peer(conn)
+                && !std::mem::replace(&mut peer.starved, true)
+            {
+                self.starved.push_back(conn);
             }
             return;
         };
@@ -286,9 +316,7 @@ impl Service {
     }
 
     fn move_line(&mut self, conn: ConnRef) {
-        while self.subscribers.known_peer(conn).is_some_and(|peer| peer.credit > 0)
-            && !self.starved.contains(&conn)
-        {
+        while self.subscribers.known_peer(conn).is_some_and(|peer| peer.credit > 0 && !peer.starved) {
             let Some(queue) = self.subscribers.next_in_line(conn) else { return };
             self.deliver_or_wait(queue);
         }

@@ -34,8 +34,12 @@ pub struct Peer {
     pub credit: usize,
     /// Queues that have a message and wait for credit.
     pub line: VecDeque<QueueIx>,
-    /// Batches that wait for credit: the first has a GET to answer, the others came later.
+    /// Batches that are not done: the first waits for its next turn or for credit, the others came later.
     pub waiting: VecDeque<Box<Batch>>,
+    /// Its turn is on the way.
+    pub resumes: bool,
+    /// Its line waits for blocks of the arena.
+    pub starved: bool,
     pub secrets: SecretCache,
 }
 
@@ -64,6 +68,8 @@ impl Subscribers {
             credit: self.credit,
             line: VecDeque::new(),
             waiting: VecDeque::new(),
+            resumes: false,
+            starved: false,
             secrets: SecretCache::default(),
         })
     }

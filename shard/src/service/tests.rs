@@ -38,6 +38,9 @@ struct World {
     service: Service,
     now_secs: u64,
     next_corr: u8,
+    version: u16,
+    /// Batches that were answered.
+    answered: usize,
 }
 
 struct Queue {
@@ -60,7 +63,7 @@ fn world() -> World {
     let random = ChaCha20Rng::seed_from_u64(7);
     let arena = Arena::new(100, 4);
     let service = Service::new(config, IdHasher::new(&[3; 16]), 0..256, arena, random, Arc::default());
-    World { service, now_secs: 1_000_000, next_corr: 0 }
+    World { service, now_secs: 1_000_000, next_corr: 0, version: 18, answered: 0 }
 }
 
 fn session(place: u32, version: u16) -> Arc<Session> {
@@ -106,6 +109,12 @@ impl World {
 
     /// Sends transmissions as one block and gives what every connection receives, by its place.
     fn batch(&mut self, session: &Arc<Session>, transmissions: &[Vec<u8>]) -> Vec<(u32, Got)> {
+        let batch = self.block(session, transmissions);
+        self.process(batch)
+    }
+
+    #[allow(clippy::unused_self)]
+    fn block(&self, session: &Arc<Session>, transmissions: &[Vec<u8>]) -> Box<Batch> {
         let mut block = Arena::new(1, 1).lend().unwrap().detach();
         let mut places = smallvec::SmallVec::new();
         let mut at = 26;
@@ -115,28 +124,28 @@ impl World {
             at += bytes.len() + 2;
         }
         let data = BatchData::Block(block);
-        let batch = Batch { session: Arc::clone(session), data, transmissions: places, next: 0 };
-        self.process(Box::new(batch))
+        Box::new(Batch { session: Arc::clone(session), data, transmissions: places, next: 0 })
     }
 
     /// Processes a batch as far as it goes.
-    fn process(&mut self, mut batch: Box<Batch>) -> Vec<(u32, Got)> {
-        let version = batch.session.version.0;
+    fn process(&mut self, batch: Box<Batch>) -> Vec<(u32, Got)> {
+        let conn = batch.session.conn;
+        let progress = self.service.process(batch, 2, self.now_secs);
+        self.run(conn, progress)
+    }
+
+    /// Resumes a connection until it rests, and gives what everyone received.
+    fn run(&mut self, conn: ConnRef, mut progress: Progress) -> Vec<(u32, Got)> {
+        while progress == Progress::GoesOn {
+            progress = self.service.resume(conn, 2, self.now_secs);
+        }
         // Transmissions carry the session of the connection they go to.
-        let of = |conn: ConnRef| session(conn.place, version);
-        let mut answered = 0;
+        let of = |conn: ConnRef| session(conn.place, self.version);
         let mut got = Vec::new();
-        let done = loop {
-            match self.service.process(batch, 2, self.now_secs) {
-                Processed::Partly(rest) => batch = rest,
-                Processed::Done => break true,
-                Processed::Waits => break false,
-            }
-        };
         for output in self.service.take_outputs() {
             match output {
-                Output::Responses { conn, bytes, answered: end } => {
-                    answered += usize::from(end);
+                Output::Responses { conn, bytes, answered } => {
+                    self.answered += usize::from(answered);
                     let mut rest = &bytes[..];
                     while let Some((len, after)) = rest.split_first_chunk() {
                         let (bytes, after) = after.split_at(usize::from(u16::from_be_bytes(*len)));
@@ -149,7 +158,6 @@ impl World {
                 }
             }
         }
-        assert_eq!(answered, usize::from(done));
         got
     }
 
@@ -449,15 +457,52 @@ fn reads_wait_for_credit_in_their_order() {
     // A later batch of the connection does not overtake; others go on.
     assert_eq!(world.command(&a, &[], None, &Command::Ping), []);
     assert_eq!(world.command(&b, &[], None, &Command::Ping), [(2, Got::Pong)]);
-    let waiting = world.service.return_credit(a.conn, 1);
-    let got: Vec<_> = waiting.into_iter().flat_map(|batch| world.process(batch)).collect();
+    let answered = world.answered;
+    let progress = world.service.return_credit(a.conn, 1);
+    let got = world.run(a.conn, progress);
     assert_eq!(is_message(&got), [true, false]);
     assert_eq!(got[1], (1, Got::Pong));
-    assert_eq!(world.service.return_credit(a.conn, CREDIT).len(), 0);
+    assert_eq!(world.answered, answered + 2);
+    assert_eq!(world.service.return_credit(a.conn, CREDIT), Progress::Rests);
     // What waits goes with its connection.
     assert_eq!(is_message(&world.batch(&a, &batch)), [true, false, true]);
     world.service.disconnected(a.conn);
-    assert_eq!(world.service.return_credit(a.conn, 1).len(), 0);
+    assert_eq!(world.service.return_credit(a.conn, 1), Progress::Rests);
+    assert_eq!(world.service.resume(a.conn, 1, world.now_secs), Progress::Rests);
+}
+
+#[test]
+fn batches_take_turns_and_do_not_overtake() {
+    let mut world = world();
+    let (a, b) = (session(1, 18), session(2, 18));
+    let queue = world.new_queue(&a, SubscribeMode::OnlyCreate);
+    let que = Command::Que;
+    let batch = |world: &mut World, count: usize| {
+        let transmissions: Vec<_> =
+            (0..count).map(|_| world.transmission(&a, &queue.recipient_id, Some(&queue.key), &que)).collect();
+        world.block(&a, &transmissions)
+    };
+    let (first, second) = (batch(&mut world, 5), batch(&mut world, 1));
+    assert_eq!(world.service.process(first, 2, 0), Progress::GoesOn);
+    // The second one waits, and does not ask for another turn.
+    assert_eq!(world.service.process(second, 2, 0), Progress::Rests);
+    // Another connection gets its turn in between.
+    assert!(world.command(&b, &[], None, &Command::Ping).contains(&(2, Got::Pong)));
+    assert_eq!(world.service.resume(a.conn, 2, 0), Progress::GoesOn);
+    assert_eq!(world.service.resume(a.conn, 2, 0), Progress::GoesOn);
+    assert_eq!(world.service.resume(a.conn, 2, 0), Progress::Rests);
+    assert_eq!(world.run(a.conn, Progress::Rests).len(), 4);
+}
+
+#[test]
+fn a_slow_check_ends_the_turn() {
+    let mut world = world();
+    let a = session(1, 18);
+    let key = AuthPrivateKey::ed448(&[3; 57]);
+    let block: Vec<_> = (0..3).map(|_| world.transmission(&a, &[9; 24], Some(&key), &Command::Sub)).collect();
+    let batch = world.block(&a, &block);
+    assert_eq!(world.service.process(batch, 16, 0), Progress::GoesOn);
+    assert_eq!(world.run(a.conn, Progress::GoesOn), [(1, AUTH), (1, AUTH), (1, AUTH)]);
 }
 
 #[test]
@@ -525,6 +570,7 @@ fn many_commands_of_one_block_are_answered_in_order() {
 fn versions_6_and_7_speak_their_forms() {
     for version in [6, 7] {
         let mut world = world();
+        world.version = version;
         let (a, b) = (session(1, version), session(2, version));
         let queue = world.new_queue(&a, SubscribeMode::Subscribe);
         let got = world.send(&b, &queue, None, &[1; 16_088]);
