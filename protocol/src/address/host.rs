@@ -4,8 +4,9 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::binary::{Reader, write_short};
+use super::binary::cut_short;
 use super::{AddressError, AddressPart};
+use crate::encoding::{Reader, Sink};
 
 /// A domain name has at most this many bytes (RFC 1035), so a host fits behind one length byte.
 const NAME_BYTES_MAX: usize = 253;
@@ -81,7 +82,7 @@ impl Host {
             Self::Ipv6(address) => ipv6_text(*address),
             other => other.to_string(),
         };
-        write_short(out, text.as_bytes());
+        out.put_short(text.as_bytes());
     }
 
     fn parse_binary(bytes: &[u8]) -> Result<Self, AddressError> {
@@ -161,13 +162,14 @@ impl Hosts {
     }
 
     pub(super) fn read_binary(reader: &mut Reader<'_>) -> Result<Self, AddressError> {
-        let count = reader.byte(AddressPart::Host)?;
-        let hosts = (0..count).map(|_| Host::parse_binary(reader.short(AddressPart::Host)?));
+        let count = reader.u8().map_err(cut_short(AddressPart::Host))?;
+        let hosts =
+            (0..count).map(|_| Host::parse_binary(reader.short().map_err(cut_short(AddressPart::Host))?));
         Self::new(hosts.collect::<Result<_, _>>()?)
     }
 
     pub(super) fn read_binary_first(reader: &mut Reader<'_>) -> Result<Self, AddressError> {
-        Self::new(vec![Host::parse_binary(reader.short(AddressPart::Host)?)?])
+        Self::new(vec![Host::parse_binary(reader.short().map_err(cut_short(AddressPart::Host))?)?])
     }
 
     pub(super) fn from_binary(hosts: &[&[u8]]) -> Result<Self, AddressError> {

@@ -6,7 +6,7 @@
 //! | [`router`] | `smp://`, `xftp://` and `ntf://` addresses, and their binary form |
 //! | [`queue`] | queue URIs and queue information ("SMP queue URI" of the protocol text) |
 //! | [`client_version`] | versions of the protocol between SMP clients |
-//! | `base64url`, `binary` | how fields are written |
+//! | `binary` | what their binary forms share |
 //!
 //! # Where the reference reads or writes something else
 //!
@@ -18,7 +18,6 @@
 //! - A port above 65,535 is refused.
 //! - Domain names have the characters that such names can have. The reference takes nearly all there are.
 
-mod base64url;
 mod binary;
 pub mod client_version;
 pub mod host;

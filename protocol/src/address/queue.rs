@@ -11,18 +11,15 @@
 use std::fmt::{self, Write};
 use std::str::FromStr;
 
-use super::binary::{Reader, ShortBytes, write_short};
+use super::binary::{ShortBytes, cut_short};
 use super::host::write_list;
 use super::router::write_address;
 use super::{
     AddressError, AddressPart, ClientVersion, ClientVersionRange, Hosts, Router, RouterAddress, Scheme,
-    base64url,
 };
 use crate::command::QueueMode;
+use crate::encoding::{Reader, Sink, base64url, decode_base64url};
 use crate::keys::DhPublicKey;
-
-/// In front of the 32 bytes of an X25519 key in X.509 form (RFC 8410).
-const X25519_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00];
 
 /// The sender's ID of a queue: 1 to 255 bytes, 24 from our routers.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +37,7 @@ impl SenderId {
 
 impl fmt::Debug for SenderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SenderId({})", base64url::encode(self.as_bytes()))
+        write!(f, "SenderId({})", base64url(self.as_bytes()))
     }
 }
 
@@ -76,13 +73,13 @@ impl QueueAddress {
     }
 
     fn write_id_and_key(&self, out: &mut Vec<u8>) {
-        write_short(out, self.sender_id.as_bytes());
-        write_short(out, &key_to_der(&self.dh_key));
+        out.put_short(self.sender_id.as_bytes());
+        self.dh_key.write(out);
     }
 
     fn read(router: Router, reader: &mut Reader<'_>) -> Result<Self, AddressError> {
-        let sender_id = SenderId::new(reader.short(AddressPart::SenderId)?)?;
-        let dh_key = key_from_der(reader.short(AddressPart::DhKey)?)?;
+        let sender_id = SenderId::new(reader.short().map_err(cut_short(AddressPart::SenderId))?)?;
+        let dh_key = key_from_der(reader.short().map_err(cut_short(AddressPart::DhKey))?)?;
         Ok(Self { router, sender_id, dh_key, mode: read_mode(reader) })
     }
 
@@ -106,15 +103,15 @@ impl QueueUri {
     /// Appends the binary form.
     pub fn write_binary(&self, out: &mut Vec<u8>) {
         let (min, max) = (self.versions.min(), self.versions.max());
-        out.extend(min.0.to_be_bytes());
-        out.extend(max.0.to_be_bytes());
+        out.put_u16(min.0);
+        out.put_u16(max.0);
         self.queue.router.write_binary(out);
         self.queue.write_id_and_key(out);
         let can_secure = self.queue.sender_can_secure();
         if min >= ClientVersion::SHORT_LINKS {
             self.queue.write_mode(out);
         } else if min >= ClientVersion::SENDER_KEY {
-            out.push(if can_secure { b'T' } else { b'F' });
+            out.put_bool(can_secure);
         } else if max >= ClientVersion::SENDER_KEY && can_secure {
             out.push(b'T');
         }
@@ -122,14 +119,14 @@ impl QueueUri {
 
     /// Reads the binary form at the start of `bytes`, and gives what is behind it.
     pub fn parse_binary(bytes: &[u8]) -> Result<(Self, &[u8]), AddressError> {
-        let mut reader = Reader { rest: bytes };
-        let min = ClientVersion(reader.u16(AddressPart::Versions)?);
-        let max = ClientVersion(reader.u16(AddressPart::Versions)?);
+        let mut reader = Reader::new(bytes);
+        let min = ClientVersion(reader.u16().map_err(cut_short(AddressPart::Versions))?);
+        let max = ClientVersion(reader.u16().map_err(cut_short(AddressPart::Versions))?);
         let versions = ClientVersionRange::new(min, max)
             .ok_or(AddressError::new(AddressPart::Versions, "from above to"))?;
         let router = Router::read_binary(&mut reader)?;
         let queue = QueueAddress::read(router, &mut reader)?;
-        Ok((Self { versions, queue }, reader.rest))
+        Ok((Self { versions, queue }, reader.rest()))
     }
 
     /// The binary form and nothing behind it.
@@ -149,7 +146,7 @@ impl QueueInfo {
 
     /// Appends the binary form.
     pub fn write_binary(&self, out: &mut Vec<u8>) {
-        out.extend(self.version.0.to_be_bytes());
+        out.put_u16(self.version.0);
         if self.version <= ClientVersion::INITIAL {
             self.queue.router.write_binary_legacy(out);
         } else {
@@ -165,15 +162,15 @@ impl QueueInfo {
 
     /// Reads the binary form at the start of `bytes`, and gives what is behind it.
     pub fn parse_binary(bytes: &[u8]) -> Result<(Self, &[u8]), AddressError> {
-        let mut reader = Reader { rest: bytes };
-        let version = ClientVersion(reader.u16(AddressPart::Versions)?);
+        let mut reader = Reader::new(bytes);
+        let version = ClientVersion(reader.u16().map_err(cut_short(AddressPart::Versions))?);
         let router = if version <= ClientVersion::INITIAL {
             Router::read_binary_legacy(&mut reader)?
         } else {
             Router::read_binary(&mut reader)?
         };
         let queue = QueueAddress::read(router, &mut reader)?;
-        Ok((Self { version, queue }, reader.rest))
+        Ok((Self { version, queue }, reader.rest()))
     }
 
     /// The binary form and nothing behind it.
@@ -191,8 +188,8 @@ impl fmt::Display for QueueUri {
             Some(first) if one_host => write_address(f, Scheme::Smp, &queue.router, first, None)?,
             _ => write_address(f, Scheme::Smp, &queue.router, hosts, None)?,
         }
-        write!(f, "/{}#/?v={versions}&dh=", base64url::encode(queue.sender_id.as_bytes()))?;
-        percent_encode(f, &base64url::encode(&key_to_der(&queue.dh_key)))?;
+        write!(f, "/{}#/?v={versions}&dh=", base64url(queue.sender_id.as_bytes()))?;
+        percent_encode(f, &base64url(&queue.dh_key.to_der()))?;
         match queue.mode {
             Some(QueueMode::Messaging) => f.write_str("&q=m")?,
             Some(QueueMode::Contact) => f.write_str("&q=c")?,
@@ -227,8 +224,8 @@ impl FromStr for QueueUri {
         if password.is_some() {
             return Err(AddressError::new(AddressPart::Password, "not allowed in a queue URI"));
         }
-        let sender_id = base64url::decode(sender_id.strip_suffix('/').unwrap_or(sender_id))
-            .ok_or(AddressError::new(AddressPart::SenderId, "not base64url"))?;
+        let sender_id = decode_base64url(sender_id.strip_suffix('/').unwrap_or(sender_id))
+            .map_err(|_| AddressError::new(AddressPart::SenderId, "not base64url"))?;
         let sender_id = SenderId::new(&sender_id)?;
 
         let Some((key, query)) = fragment.split_once('?') else {
@@ -314,32 +311,26 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn key_to_der(key: &DhPublicKey) -> [u8; 44] {
-    let mut der = [0; 44];
-    der[..12].copy_from_slice(&X25519_PREFIX);
-    der[12..].copy_from_slice(&key.0);
-    der
-}
-
 fn key_from_der(der: &[u8]) -> Result<DhPublicKey, AddressError> {
-    let key = der.strip_prefix(&X25519_PREFIX).and_then(|key| key.try_into().ok());
-    key.map(DhPublicKey).ok_or(AddressError::new(AddressPart::DhKey, "not an X25519 key in X.509 form"))
+    DhPublicKey::from_der(der)
+        .map_err(|_| AddressError::new(AddressPart::DhKey, "not an X25519 key in X.509 form"))
 }
 
 fn key_from_text(text: &str) -> Result<DhPublicKey, AddressError> {
-    let der = base64url::decode(text).ok_or(AddressError::new(AddressPart::DhKey, "not base64url"))?;
+    let der = decode_base64url(text).map_err(|_| AddressError::new(AddressPart::DhKey, "not base64url"))?;
     key_from_der(&der)
 }
 
 /// The mode at the start of the rest, in the newer or the older form. Anything else is left to the reader of
 /// what follows.
 fn read_mode(reader: &mut Reader<'_>) -> Option<QueueMode> {
-    let (mode, rest) = match reader.rest {
-        [b'M' | b'T', rest @ ..] => (QueueMode::Messaging, rest),
-        [b'C' | b'F', rest @ ..] => (QueueMode::Contact, rest),
+    let mut ahead = *reader;
+    let mode = match ahead.u8().ok()? {
+        b'M' | b'T' => QueueMode::Messaging,
+        b'C' | b'F' => QueueMode::Contact,
         _ => return None,
     };
-    reader.rest = rest;
+    *reader = ahead;
     Some(mode)
 }
 

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::binary::{Reader, ShortBytes, write_short};
-use super::{AddressError, AddressPart, Hosts, base64url};
+use super::binary::{ShortBytes, cut_short};
+use super::{AddressError, AddressPart, Hosts};
 use crate::command::RouterBinary;
+use crate::encoding::{Reader, Sink, base64url, decode_base64url};
 
 /// What a router serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,7 +67,7 @@ impl KeyHash {
 /// base64url, with its padding.
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&base64url::encode(self.as_bytes()))
+        f.write_str(&base64url(self.as_bytes()))
     }
 }
 
@@ -80,8 +81,8 @@ impl FromStr for KeyHash {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let bytes = base64url::decode(text);
-        Self::new(&bytes.ok_or(AddressError::new(AddressPart::KeyHash, "not base64url"))?)
+        let bytes = decode_base64url(text);
+        Self::new(&bytes.map_err(|_| AddressError::new(AddressPart::KeyHash, "not base64url"))?)
     }
 }
 
@@ -135,9 +136,9 @@ impl Router {
 
     /// Reads the binary form at the start of `bytes`, and gives what is behind it.
     pub fn parse_binary(bytes: &[u8]) -> Result<(Self, &[u8]), AddressError> {
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         let router = Self::read_binary(&mut reader)?;
-        Ok((router, reader.rest))
+        Ok((router, reader.rest()))
     }
 
     pub(super) fn read_binary(reader: &mut Reader<'_>) -> Result<Self, AddressError> {
@@ -158,13 +159,13 @@ impl Router {
 
     fn write_port_and_hash(&self, out: &mut Vec<u8>) {
         let port = self.port.map(|port| port.to_string()).unwrap_or_default();
-        write_short(out, port.as_bytes());
-        write_short(out, self.key_hash.as_bytes());
+        out.put_short(port.as_bytes());
+        out.put_short(self.key_hash.as_bytes());
     }
 
     fn read_port_and_hash(hosts: Hosts, reader: &mut Reader<'_>) -> Result<Self, AddressError> {
-        let port = parse_binary_port(reader.short(AddressPart::Port)?)?;
-        let key_hash = KeyHash::new(reader.short(AddressPart::KeyHash)?)?;
+        let port = parse_binary_port(reader.short().map_err(cut_short(AddressPart::Port))?)?;
+        let key_hash = KeyHash::new(reader.short().map_err(cut_short(AddressPart::KeyHash))?)?;
         Ok(Self { hosts, port, key_hash })
     }
 }

@@ -1,10 +1,10 @@
 //! The client's side of the handshake.
 
 use super::service::ServiceHello;
-use super::wire::{Reader, Writer, unpad, x25519_key, x25519_spki};
-use super::{HandshakeFailure, encrypts_blocks};
+use super::{HandshakeFailure, encrypts_blocks, read_block, write_block};
 use crate::certificate::{VerifyingKey, router_identity, verify_signed_key};
 use crate::crypto::{DhPrivateKey, DhSecret};
+use crate::encoding::{DecodeError, Reader, Sink};
 use crate::keys::DhPublicKey;
 use crate::limits::BLOCK_BYTES;
 use crate::tls::SessionId;
@@ -63,11 +63,11 @@ impl ClientHandshake<'_> {
         block: &[u8],
         answer: &mut [u8; BLOCK_BYTES],
     ) -> Result<ClientSession, HandshakeFailure> {
-        let mut reader = unpad(block)?;
-        let offered = reader.version_range().ok_or(HandshakeFailure::Parse)?;
-        let session_id = reader.short().ok_or(HandshakeFailure::Parse)?;
+        let mut reader = read_block(block)?;
+        let offered = VersionRange::read(&mut reader)?;
+        let session_id = reader.short()?;
         // Some routers may send no key, and nothing marks that.
-        let with_key = offered.max() >= SmpVersion::AUTH_COMMANDS && !reader.is_empty();
+        let with_key = offered.max() >= SmpVersion::AUTH_COMMANDS && !reader.rest().is_empty();
         let signed = if with_key { Some(SignedParts::read(&mut reader)?) } else { None };
         if session_id != self.session_id.as_ref() {
             return Err(HandshakeFailure::Session);
@@ -77,21 +77,21 @@ impl ClientHandshake<'_> {
         let router_key = signed.map(|signed| signed.verify(&self.identity, self.leaf_key)).transpose()?;
         let service = self.service.filter(|_| version >= SmpVersion::SERVICE_CERTIFICATES);
 
-        let mut writer = Writer::new(answer);
-        writer.word16(version.0)?;
-        writer.short(&self.identity)?;
+        let mut hello = Vec::new();
+        hello.put_u16(version.0);
+        hello.put_short(&self.identity);
         if version >= SmpVersion::AUTH_COMMANDS
             && let Some(private) = &self.session_private_key
         {
-            writer.short(&x25519_spki(&private.public()))?;
+            private.public().write(&mut hello);
         }
         if version >= SmpVersion::PROXY_FLAG {
-            writer.flag(self.proxy)?;
+            hello.put_bool(self.proxy);
         }
         if version >= SmpVersion::SERVICE_CERTIFICATES {
-            ServiceHello::write_optional(service.as_ref(), &mut writer)?;
+            hello.put_maybe(service.as_ref(), |hello, service| service.write(hello));
         }
-        writer.finish()?;
+        write_block(&hello, answer)?;
 
         let secret = match (&self.session_private_key, &router_key) {
             (Some(private), Some(router)) if version >= SmpVersion::AUTH_COMMANDS => {
@@ -130,10 +130,8 @@ struct SignedParts<'a> {
 }
 
 impl<'a> SignedParts<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, HandshakeFailure> {
-        let chain = reader.chain().ok_or(HandshakeFailure::Parse)?;
-        let signed_key = reader.large().ok_or(HandshakeFailure::Parse)?;
-        Ok(Self { chain, signed_key })
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Self { chain: reader.list(Reader::large)?, signed_key: reader.large()? })
     }
 
     fn verify(self, identity: &[u8; 32], leaf_key: &VerifyingKey) -> Result<RouterKey, HandshakeFailure> {
@@ -142,7 +140,7 @@ impl<'a> SignedParts<'a> {
         }
         let spki = verify_signed_key(self.signed_key, leaf_key).map_err(|_| HandshakeFailure::BadAuth)?;
         Ok(RouterKey {
-            key: x25519_key(spki).ok_or(HandshakeFailure::BadAuth)?,
+            key: DhPublicKey::from_der(spki).map_err(|_| HandshakeFailure::BadAuth)?,
             chain: self.chain.into_iter().map(<[u8]>::to_vec).collect(),
             signed_key: self.signed_key.to_vec(),
         })

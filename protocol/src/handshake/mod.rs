@@ -13,10 +13,11 @@
 mod client;
 mod router;
 mod service;
-mod wire;
 
 use crate::crypto::DhSecret;
+use crate::encoding::{DecodeError, Reader, pad_in_place, unpad};
 use crate::error::{HandshakeError, TransportError};
+use crate::limits::{BLOCK_BYTES, PAD_LENGTH_BYTES};
 use crate::tls::ALPN_SMP;
 use crate::version::{SmpVersion, VersionRange};
 
@@ -48,6 +49,12 @@ pub enum HandshakeFailure {
     Refused(TransportError),
 }
 
+impl From<DecodeError> for HandshakeFailure {
+    fn from(_: DecodeError) -> Self {
+        Self::Parse
+    }
+}
+
 impl From<HandshakeFailure> for TransportError {
     fn from(failure: HandshakeFailure) -> Self {
         match failure {
@@ -72,4 +79,19 @@ pub fn offered_versions(alpn: Option<&[u8]>) -> VersionRange {
 /// are encrypted already.
 fn encrypts_blocks(version: SmpVersion, secret: Option<&DhSecret>, proxy: bool) -> bool {
     version >= SmpVersion::BLOCK_ENCRYPTION && secret.is_some() && !proxy
+}
+
+/// What stands in a handshake block. Whoever reads it ignores what is left at the end.
+fn read_block(block: &[u8]) -> Result<Reader<'_>, HandshakeFailure> {
+    if block.len() != BLOCK_BYTES {
+        return Err(HandshakeFailure::Block);
+    }
+    unpad(block).map(Reader::new).map_err(|_| HandshakeFailure::Block)
+}
+
+/// Makes a handshake block of its content.
+fn write_block(content: &[u8], block: &mut [u8; BLOCK_BYTES]) -> Result<(), HandshakeFailure> {
+    let place = block.get_mut(PAD_LENGTH_BYTES..PAD_LENGTH_BYTES + content.len());
+    place.ok_or(HandshakeFailure::TooLarge)?.copy_from_slice(content);
+    pad_in_place(block, content.len()).map_err(|_| HandshakeFailure::TooLarge)
 }

@@ -1,10 +1,10 @@
 //! The router's side of the handshake.
 
 use super::service::ServiceHello;
-use super::wire::{Writer, unpad, x25519_spki};
-use super::{HandshakeFailure, encrypts_blocks};
+use super::{HandshakeFailure, encrypts_blocks, read_block, write_block};
 use crate::certificate::{RouterCredentials, sign_key};
 use crate::crypto::{DhPrivateKey, DhSecret};
+use crate::encoding::{Reader, Sink};
 use crate::keys::DhPublicKey;
 use crate::limits::BLOCK_BYTES;
 use crate::tls::SessionId;
@@ -58,39 +58,33 @@ impl RouterHandshake {
     /// Writes the router's hello into `block`.
     pub fn start(hello: RouterHello<'_>, block: &mut [u8; BLOCK_BYTES]) -> Result<Self, HandshakeFailure> {
         let RouterHello { offered, session_id, credentials, session_private_key, web_challenge } = hello;
-        let mut writer = Writer::new(block);
-        writer.word16(offered.min().0)?;
-        writer.word16(offered.max().0)?;
-        writer.short(session_id.as_ref())?;
+        let mut content = Vec::new();
+        offered.write(&mut content);
+        content.put_short(session_id.as_ref());
         if offered.max() >= SmpVersion::AUTH_COMMANDS {
-            writer.chain(&credentials.chain)?;
-            let spki = x25519_spki(&session_private_key.public());
-            writer.large(&sign_key(&spki, &credentials.key))?;
+            content.put_list(&credentials.chain, |content, der| content.put_large(der));
+            content.put_large(&sign_key(&session_private_key.public().to_der(), &credentials.key));
         }
         if let Some(challenge) = web_challenge
             && offered.max() >= SmpVersion::SERVICE_SUBSCRIPTIONS
         {
             let signed = [&challenge[..], session_id.as_ref()].concat();
-            writer.short(&credentials.key.sign(&signed))?;
+            content.put_short(&credentials.key.sign(&signed));
         }
-        writer.finish()?;
+        write_block(&content, block)?;
         Ok(Self { offered, session_id, identity: credentials.ca_fingerprint, session_private_key })
     }
 
     /// Takes the client's hello. On an error the connection is closed without an answer.
     pub fn client_hello(self, block: &[u8]) -> Result<RouterSession<'_>, HandshakeFailure> {
-        let mut reader = unpad(block)?;
-        let version = reader.version().ok_or(HandshakeFailure::Parse)?;
-        let identity = reader.short().ok_or(HandshakeFailure::Parse)?;
+        let mut reader = read_block(block)?;
+        let version = SmpVersion(reader.u16()?);
+        let identity = reader.short()?;
         let client_key =
-            if version >= SmpVersion::AUTH_COMMANDS { reader.optional_x25519_key() } else { None };
-        let proxy = if version >= SmpVersion::PROXY_FLAG {
-            reader.flag().ok_or(HandshakeFailure::Parse)?
-        } else {
-            false
-        };
+            if version >= SmpVersion::AUTH_COMMANDS { read_session_key(&mut reader) } else { None };
+        let proxy = if version >= SmpVersion::PROXY_FLAG { reader.bool()? } else { false };
         let service = if version >= SmpVersion::SERVICE_CERTIFICATES {
-            ServiceHello::read_optional(&mut reader)?
+            reader.maybe(ServiceHello::read)?
         } else {
             None
         };
@@ -113,4 +107,12 @@ impl RouterHandshake {
             service,
         })
     }
+}
+
+/// A client's session key, if one stands here. Nothing marks its absence: what follows is then read as something else.
+fn read_session_key(reader: &mut Reader<'_>) -> Option<DhPublicKey> {
+    let mut ahead = *reader;
+    let key = DhPublicKey::read(&mut ahead).ok()?;
+    *reader = ahead;
+    Some(key)
 }

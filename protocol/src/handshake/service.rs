@@ -1,10 +1,11 @@
 //! Services: clients with a certificate of their own (from version 16), and the third message of their handshake.
 
-use super::HandshakeFailure;
-use super::wire::{Reader, Writer, ed25519_key, unpad};
+use super::{HandshakeFailure, read_block, write_block};
 use crate::certificate::chain::{Certificate, router_identity};
 use crate::certificate::{fingerprint, verify_signed_key};
+use crate::encoding::{DecodeError, Reader, Sink};
 use crate::error::{HandshakeError, TransportError};
+use crate::keys::AuthPublicKey;
 use crate::limits::BLOCK_BYTES;
 
 /// What a service client does.
@@ -58,32 +59,15 @@ pub struct VerifiedService {
 }
 
 impl<'a> ServiceHello<'a> {
-    /// "0", or "1" and the service's part.
-    pub(super) fn read_optional(reader: &mut Reader<'a>) -> Result<Option<Self>, HandshakeFailure> {
-        match reader.byte() {
-            Some(b'0') => Ok(None),
-            Some(b'1') => Self::read(reader).map(Some).ok_or(HandshakeFailure::Parse),
-            _ => Err(HandshakeFailure::Parse),
-        }
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let role = ServiceRole::from_byte(reader.u8()?).ok_or(DecodeError::Invalid)?;
+        Ok(Self { role, chain: reader.list(Reader::large)?, signed_key: reader.large()? })
     }
 
-    fn read(reader: &mut Reader<'a>) -> Option<Self> {
-        let role = ServiceRole::from_byte(reader.byte()?)?;
-        let chain = reader.chain()?;
-        let signed_key = reader.large()?;
-        Some(Self { role, chain, signed_key })
-    }
-
-    pub(super) fn write_optional(
-        service: Option<&Self>,
-        writer: &mut Writer<'_>,
-    ) -> Result<(), HandshakeFailure> {
-        let Some(service) = service else {
-            return writer.put(b"0");
-        };
-        writer.put(&[b'1', service.role.byte()])?;
-        writer.chain(&service.chain)?;
-        writer.large(service.signed_key)
+    pub(super) fn write(&self, out: &mut impl Sink) {
+        out.put_u8(self.role.byte());
+        out.put_list(&self.chain, |out, der| out.put_large(der));
+        out.put_large(self.signed_key);
     }
 
     /// Checks the service against the chain that the client proved to own in TLS: both must be equal, and the leaf's
@@ -101,7 +85,11 @@ impl<'a> ServiceHello<'a> {
             _ => router_identity(&self.chain).ok()?,
         };
         let leaf_key = Certificate::parse(self.chain.first()?)?.verifying_key().ok()?;
-        let session_key = ed25519_key(verify_signed_key(self.signed_key, &leaf_key).ok()?)?;
+        let session_key =
+            AuthPublicKey::from_der(verify_signed_key(self.signed_key, &leaf_key).ok()?).ok()?;
+        let AuthPublicKey::Ed25519(session_key) = session_key else {
+            return None;
+        };
         Some(VerifiedService { role: self.role, fingerprint: identity, session_key })
     }
 }
@@ -120,26 +108,29 @@ pub fn write_service_response(
     response: ServiceResponse<'_>,
     block: &mut [u8; BLOCK_BYTES],
 ) -> Result<(), HandshakeFailure> {
-    let mut writer = Writer::new(block);
+    let mut content = Vec::new();
     match response {
+        ServiceResponse::Accepted { service_id } if service_id.len() > 255 => {
+            return Err(HandshakeFailure::TooLarge);
+        }
         ServiceResponse::Accepted { service_id } => {
-            writer.put(b"R")?;
-            writer.short(service_id)?;
+            content.put_u8(b'R');
+            content.put_short(service_id);
         }
         ServiceResponse::Refused(error) => {
-            writer.put(b"E")?;
-            writer.put(error_text(error).as_bytes())?;
+            content.put_u8(b'E');
+            content.put(error_text(error).as_bytes());
         }
     }
-    writer.finish()
+    write_block(&content, block)
 }
 
 /// Reads the third block: the service ID, or [`HandshakeFailure::Refused`].
 pub fn read_service_response(block: &[u8]) -> Result<&[u8], HandshakeFailure> {
-    let mut reader = unpad(block)?;
-    match reader.byte() {
-        Some(b'R') => reader.short().ok_or(HandshakeFailure::Parse),
-        Some(b'E') => {
+    let mut reader = read_block(block)?;
+    match reader.u8()? {
+        b'R' => Ok(reader.short()?),
+        b'E' => {
             let error = error_from_text(reader.rest()).ok_or(HandshakeFailure::Parse)?;
             Err(HandshakeFailure::Refused(error))
         }
