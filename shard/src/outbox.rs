@@ -47,7 +47,7 @@ impl Outbox {
         match self.items.back_mut() {
             // An item is freed when all of it is written, so it must not grow for ever behind a slow reader.
             Some(Item::Responses { bytes, .. }) if bytes.len() < BLOCK_BYTES => {
-                bytes.extend_from_slice(&responses)
+                bytes.extend_from_slice(&responses);
             }
             _ if responses.is_empty() => {}
             _ => self.items.push_back(Item::Responses { bytes: responses, at: 0 }),

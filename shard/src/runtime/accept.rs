@@ -14,7 +14,7 @@ use super::address::{AddressKey, OfAddress};
 use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
 use super::shard::Shard;
-use super::{handshake, reader, sys, writer};
+use super::{farewell, handshake, reader, sys, writer};
 use crate::limits::{
     HANDSHAKES_PER_ADDRESS_DIVISOR, HANDSHAKES_PER_ADDRESS_MIN, KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS,
     KEEPALIVE_PROBES,
@@ -151,6 +151,9 @@ async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, address: AddressK
                 let (shard, connection) = (Rc::clone(shard), Rc::clone(connection));
                 async move {
                     let reason = writer::run(&shard, &connection).await;
+                    if reason == Close::Stop {
+                        farewell::say(&connection).await;
+                    }
                     connection.close(reason);
                 }
             });

@@ -107,7 +107,7 @@ async fn tls(shard: &Shard, connection: &Connection, receiver: &mut Receiver) ->
     }
 }
 
-async fn write_all(connection: &Connection, mut bytes: &[u8]) -> Result<(), Close> {
+pub(super) async fn write_all(connection: &Connection, mut bytes: &[u8]) -> Result<(), Close> {
     while !bytes.is_empty() {
         let written = poll_fn(|cx| {
             connection.set_writer(cx.waker());

@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `start` | checks the machine's limits, binds, starts one executor a shard |
-//! | `accept`, `handshake` | new connections, within the caps |
+//! | `accept`, `handshake`, `farewell` | beginning and end of connections, within the caps |
 //! | `reader`, `writer` | blocks from and to sockets |
 //! | `shard` | what the tasks of a shard share, and how work moves between shards |
 //! | `worker`, `bell` | the mesh and the queue service |
@@ -15,6 +15,7 @@ mod accept;
 mod address;
 mod bell;
 mod connection;
+mod farewell;
 mod handshake;
 mod pace;
 mod reader;

@@ -39,6 +39,12 @@ pub fn shutdown(stream: &TcpStream) {
     let _ = with_socket(stream, |socket| socket.shutdown(std::net::Shutdown::Both));
 }
 
+/// Ends the direction to the peer, after what was written.
+pub fn shutdown_write(stream: &TcpStream) {
+    // It fails only if the peer was faster.
+    let _ = with_socket(stream, |socket| socket.shutdown(std::net::Shutdown::Write));
+}
+
 /// Locked memory this process may have, in bytes. None: no limit.
 pub fn locked_memory_limit_bytes() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -1,0 +1,45 @@
+//! The end of a connection when the router stops.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_lite::AsyncRead;
+use futures_lite::future::{or, poll_fn};
+use glommio::timer::sleep;
+
+use super::connection::Connection;
+use super::handshake::write_all;
+use super::sys;
+
+/// How long the peer has to take the last answers and to close its side.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Tells the peer that nothing more comes, and lets it take what was written. A socket that is closed while commands of
+/// the peer are unread would be reset, and the answers that are still on their way would be lost.
+pub async fn say(connection: &Connection) {
+    let mut alert = Vec::new();
+    if connection.tls.borrow_mut().close_notify(&mut alert).is_err() {
+        return;
+    }
+    let end = async {
+        if write_all(connection, &alert).await.is_ok() {
+            sys::shutdown_write(&connection.stream.borrow());
+            discard(connection).await;
+        }
+    };
+    or(end, sleep(LINGER)).await;
+}
+
+/// Reads until the peer closes.
+async fn discard(connection: &Connection) {
+    let mut ignored = [0; 4096];
+    loop {
+        let read = poll_fn(|cx| {
+            let mut stream = connection.stream.borrow_mut();
+            Pin::new(&mut *stream).poll_read(cx, &mut ignored)
+        });
+        if !matches!(read.await, Ok(count) if count > 0) {
+            return;
+        }
+    }
+}
