@@ -104,6 +104,11 @@ counters! {
     arena_refused,
     mesh_full,
     mesh_messages,
+    /// Of these, by the time from sending to receiving.
+    mesh_within_100_us,
+    mesh_within_300_us,
+    mesh_within_1_ms,
+    mesh_over_1_ms,
     /// Sum of the times from sending to receiving over the mesh.
     mesh_latency_us,
     /// The longest such time since the start.

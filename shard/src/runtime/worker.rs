@@ -60,6 +60,13 @@ fn count_latency(shard: &Shard, now: Instant, sent: Instant) {
     let micros = usize::try_from(now.saturating_duration_since(sent).as_micros()).unwrap_or(usize::MAX);
     let counters = &shard.counters;
     counters.mesh_messages.add(1);
+    match micros {
+        0..=100 => &counters.mesh_within_100_us,
+        101..=300 => &counters.mesh_within_300_us,
+        301..=1_000 => &counters.mesh_within_1_ms,
+        _ => &counters.mesh_over_1_ms,
+    }
+    .add(1);
     counters.mesh_latency_us.add(micros);
     if counters.mesh_latency_us_max.value() < micros as u64 {
         counters.mesh_latency_us_max.set(micros);
