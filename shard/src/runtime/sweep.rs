@@ -65,7 +65,11 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
                     return;
                 }
             }
-            StopMode::Immediate => return,
+            StopMode::Immediate => {
+                // Their tasks end with the executor, which says nothing to the peers.
+                close_connections(&shard);
+                return;
+            }
         }
         if now < next_sweep {
             continue;

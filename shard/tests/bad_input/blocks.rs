@@ -187,12 +187,15 @@ fn with_authorization_of(bytes: &[u8], length: u8) -> Prepared {
     Prepared { corr_id: vec![], bytes: with }
 }
 
+/// Authorization, entity, command, and the answer.
+type Case<'a> = (Option<&'a AuthPrivateKey>, &'a [u8], &'a [u8], CommandError);
+
 #[test]
 fn commands_that_cannot_be_read_are_answered() {
     use CommandError::{HasAuth, NoAuth, NoEntity, Syntax, Unknown};
     let id = [5; 24];
     let key = AuthPrivateKey::ed25519(&[1; 32]);
-    let cases: &[(Option<&AuthPrivateKey>, &[u8], &[u8], CommandError)] = &[
+    let cases: &[Case<'_>] = &[
         (None, &[], b"", Unknown),
         (None, &[], b"PINGPONG", Unknown),
         (None, &[], b"ping", Unknown),

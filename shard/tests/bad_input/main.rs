@@ -6,6 +6,7 @@
 //! | `tls` | the TLS handshake |
 //! | `hello` | the hello block |
 //! | `blocks` | records, blocks, transmissions |
+//! | `odd` | nothing: legal, though none of our clients does it |
 //! | `slow` | clients that stop sending or never read |
 //! | `vanish` | clients that disconnect in the middle of everything |
 //! | `caps` | more of everything than the limits allow |
@@ -16,6 +17,7 @@ mod caps;
 #[path = "../common/mod.rs"]
 mod common;
 mod hello;
+mod odd;
 mod slow;
 mod tls;
 mod vanish;

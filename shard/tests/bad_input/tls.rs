@@ -77,7 +77,7 @@ impl ServerCertVerifier for AcceptAny {
     }
 }
 
-fn config_with(provider: CryptoProvider) -> Arc<ClientConfig> {
+pub fn config_with(provider: CryptoProvider) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -168,8 +168,8 @@ fn what_is_not_tls_is_refused() {
     let cases: &[&[u8]] = &[
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.6\r\n",
-        &[0; 16_406],
-        &[0xff; 40_000],
+        &vec![0; 16_406],
+        &vec![0xff; 40_000],
         &garbage,
         // Application data, an alert, an empty handshake record before any handshake.
         &record(23, &[1; 100]),
@@ -193,9 +193,9 @@ fn what_is_not_tls_is_refused() {
 #[test]
 fn oversize_hellos_are_refused() {
     let huge_record =
-        [&[HANDSHAKE, 3, 1], &18_000_u16.to_be_bytes()[..], &[1, 0, 0x46, 0x40], &[3; 18_000]].concat();
+        [&[HANDSHAKE, 3, 1], &18_000_u16.to_be_bytes()[..], &[1, 0, 0x46, 0x40], &vec![3; 18_000]].concat();
     // One message of 60,000 bytes in records of 16,000.
-    let message = [&[1, 0, 0xea, 0x60][..], &[3; 60_000]].concat();
+    let message = [&[1, 0, 0xea, 0x60][..], &vec![3; 60_000]].concat();
     let huge_message: Vec<u8> = message.chunks(16_000).flat_map(|part| record(HANDSHAKE, part)).collect();
     // The same in tiny records.
     let tiny_records: Vec<u8> = message.chunks(11).flat_map(|part| record(HANDSHAKE, part)).collect();

@@ -61,16 +61,11 @@ pub struct TestRouter {
 }
 
 impl TestRouter {
-    pub fn start(shards: usize) -> Self {
-        Self::with(shards, |_| {})
-    }
-
-    pub fn with(shards: usize, change: impl FnOnce(&mut Config)) -> Self {
-        let credentials = credentials();
-        let mut config = Config {
+    pub fn config(shards: usize) -> Config {
+        Config {
             listen: vec![([127, 0, 0, 1], 0).into()],
             shards,
-            credentials: credentials.clone(),
+            credentials: credentials(),
             versions: VersionRange::ALL,
             id_hash_key: *b"id hash key test",
             allow_new_queues: true,
@@ -80,8 +75,17 @@ impl TestRouter {
             queue_quota: 128,
             inactive: None,
             limits: ringpost_shard::limits::Limits::default(),
-        };
+        }
+    }
+
+    pub fn start(shards: usize) -> Self {
+        Self::with(shards, |_| {})
+    }
+
+    pub fn with(shards: usize, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Self::config(shards);
         change(&mut config);
+        let credentials = config.credentials.clone();
         let router = Router::start(config).unwrap();
         let address = router.local_addrs()[0];
         Self { router: Some(router), credentials, address, shards }
