@@ -110,11 +110,11 @@ impl World {
     /// Sends transmissions as one block and gives what every connection receives, by its place.
     fn batch(&mut self, session: &Arc<Session>, transmissions: &[Vec<u8>]) -> Vec<(u32, Got)> {
         let batch = self.block(session, transmissions);
-        self.process(batch)
+        self.process(Box::new(batch))
     }
 
     #[allow(clippy::unused_self)]
-    fn block(&self, session: &Arc<Session>, transmissions: &[Vec<u8>]) -> Box<Batch> {
+    fn block(&self, session: &Arc<Session>, transmissions: &[Vec<u8>]) -> Batch {
         let mut block = Arena::new(1, 1).lend().unwrap().detach();
         let mut places = smallvec::SmallVec::new();
         let mut at = 26;
@@ -124,7 +124,7 @@ impl World {
             at += bytes.len() + 2;
         }
         let data = BatchData::Block(block);
-        Box::new(Batch { session: Arc::clone(session), data, transmissions: places, next: 0 })
+        Batch { session: Arc::clone(session), data, transmissions: places, next: 0 }
     }
 
     /// Processes a batch as far as it goes.
@@ -483,9 +483,9 @@ fn batches_take_turns_and_do_not_overtake() {
         world.block(&a, &transmissions)
     };
     let (first, second) = (batch(&mut world, 5), batch(&mut world, 1));
-    assert_eq!(world.service.process(first, 2, 0), Progress::GoesOn);
+    assert_eq!(world.service.process(Box::new(first), 2, 0), Progress::GoesOn);
     // The second one waits, and does not ask for another turn.
-    assert_eq!(world.service.process(second, 2, 0), Progress::Rests);
+    assert_eq!(world.service.process(Box::new(second), 2, 0), Progress::Rests);
     // Another connection gets its turn in between.
     assert!(world.command(&b, &[], None, &Command::Ping).contains(&(2, Got::Pong)));
     assert_eq!(world.service.resume(a.conn, 2, 0), Progress::GoesOn);
@@ -501,7 +501,7 @@ fn a_slow_check_ends_the_turn() {
     let key = AuthPrivateKey::ed448(&[3; 57]);
     let block: Vec<_> = (0..3).map(|_| world.transmission(&a, &[9; 24], Some(&key), &Command::Sub)).collect();
     let batch = world.block(&a, &block);
-    assert_eq!(world.service.process(batch, 16, 0), Progress::GoesOn);
+    assert_eq!(world.service.process(Box::new(batch), 16, 0), Progress::GoesOn);
     assert_eq!(world.run(a.conn, Progress::GoesOn), [(1, AUTH), (1, AUTH), (1, AUTH)]);
 }
 
