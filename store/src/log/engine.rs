@@ -1,0 +1,570 @@
+//! The log over segments: its state, appending, and what came of operations.
+
+use std::collections::VecDeque;
+
+use super::clean::Cleaning;
+use super::commit::{Flight, Synced};
+use super::op::{Buffers, Completion, DiskError, FileStep, Op, Purpose, ReadRequest, Request, Token};
+use super::page::{BLOCK_BYTES, LogKey, blocks_of};
+use super::record::{BodyMeta, Record};
+use super::segments::Segments;
+use super::stream::{COMMIT_BLOCKS_MAX, Pending, Pool};
+use super::{AppendError, BodyPlace, Durability, Entry, Log, Position, StoredBody};
+use crate::id::{Bucket, PartitionMap};
+use crate::store::Store;
+
+/// Faults to put into a log, to see that the simulation finds them. Without the feature `simulation` they do nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutation {
+    /// A commit counts as durable when it is written.
+    SkipSync,
+    /// Answers when a commit is handed to the disk.
+    AnswerBeforeSync,
+    /// Takes pages as they come.
+    IgnorePageCrc,
+    /// Does not look whether the bodies of the last commit are there.
+    IgnoreBodyCrc,
+    /// Delivers bodies as they come.
+    IgnoreCrcAtDelivery,
+    /// Applies the pages of a log from the last to the first.
+    ReplayBackwards,
+    /// Forgets the records of every 16th partition.
+    ForgetPartition,
+    /// Erases bodies before it is durable that they may be.
+    EraseTooEarly,
+    /// Forgets every fourth body that is to be erased.
+    ForgetErase,
+    /// Erases bodies of the newest commit without a proof on the disk that it was durable.
+    SkipProof,
+    /// Writes a root before the images it names are on the disk.
+    RootBeforeImages,
+    /// Erases what an old root needs before the new one is on the disk.
+    CleanBeforeRoot,
+    /// A root lets recovery begin one commit too late.
+    FloorTooHigh,
+    /// Applies records that an image contains already.
+    IgnoreImageLsn,
+    /// Takes the end of a log as it is even where commits that must have been there are missing.
+    IgnoreLostEnd,
+    /// Leaves out the history in pages below the floor.
+    KeepOldPages,
+    /// Starts to take records before all shards have their root, and deletes the old ones at once.
+    HurryStart,
+    /// Goes on after an error of the disk as if there had been none.
+    IgnoreDiskError,
+}
+
+/// What a log is told when it is started.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// A multiple of the block size. Default 64 MiB.
+    pub segment_bytes: u64,
+    pub durability: Durability,
+    /// What ends is gone from the disk after this time.
+    pub erase_within_ms: u64,
+    /// Bytes appended but not yet handed to the disk, at most.
+    pub pending_bytes_max: usize,
+    /// Index pages that recovery has to read, at most (about).
+    pub replay_pages_max: usize,
+    #[doc(hidden)]
+    pub mutation: Option<Mutation>,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            durability: Durability::Always,
+            erase_within_ms: 60_000,
+            pending_bytes_max: 16 << 20,
+            replay_pages_max: 16_384,
+            mutation: None,
+        }
+    }
+}
+
+impl LogConfig {
+    pub(super) fn mutated(&self, mutation: Mutation) -> bool {
+        cfg!(feature = "simulation") && self.mutation == Some(mutation)
+    }
+}
+
+/// Figures for metrics, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub commits: u64,
+    pub syncs: u64,
+    /// Bytes of records and bodies, as the caller gave them.
+    pub appended_bytes: u64,
+    /// Bytes handed to the disk: commits, images and roots.
+    pub written_bytes: u64,
+    pub image_bytes: u64,
+    /// Rounds of renewing images and erasing that were completed.
+    pub rounds: u64,
+    pub punched_bytes: u64,
+    pub segments_deleted: u64,
+    /// Appends refused for lack of space.
+    pub refused_no_space: u64,
+    pub refused_busy: u64,
+    /// Images that were not written because they are larger than a segment.
+    pub oversized_images: u64,
+}
+
+/// The next segment.
+#[derive(Debug)]
+pub(super) enum Spare {
+    /// Not yet asked for.
+    Wanted,
+    Making,
+    Ready,
+    /// Tried again at this time.
+    NoSpace { retry_ms: u64 },
+}
+
+/// A shard's log. It holds no file and does no I/O: [`advance`](Self::advance) it, carry out what
+/// [`next_request`](Self::next_request) gives, and tell it by [`complete`](Self::complete).
+#[derive(Debug)]
+pub struct SegmentLog<A: Buffers> {
+    pub(super) config: LogConfig,
+    pub(super) pool: Pool<A>,
+    pub(super) log: LogKey,
+    pub(super) map: PartitionMap,
+    pub(super) salt: u64,
+    inherits: bool,
+    pub(super) now_ms: u64,
+    pub(super) segments: Segments,
+    /// The segment that commits go to, in the table; its sequence number; the block behind the last sealed commit.
+    pub(super) current: u32,
+    pub(super) current_sequence: u32,
+    pub(super) cursor: u32,
+    pub(super) spare: Spare,
+    pub(super) next_commit: u64,
+    pub(super) next_lsn: u64,
+    pub(super) open: Option<Pending<A::Buffer>>,
+    pub(super) sealed: VecDeque<Pending<A::Buffer>>,
+    pub(super) flight: Flight<A::Buffer>,
+    pub(super) synced: Synced,
+    pub(super) requests: VecDeque<Request<A::Buffer>>,
+    pub(super) cleaning: Cleaning,
+    pub(super) failed: Option<String>,
+    pub(super) counts: Counts,
+    pub(super) scratch: Vec<u8>,
+}
+
+/// What blocks are wanted for. The last part of the space is kept for what frees some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Growth,
+    /// Records that end something.
+    Ending,
+    /// A commit that says that others are durable, so that what ended can be erased.
+    Proof,
+}
+
+/// How long after a lack of space things are tried again.
+pub(super) const RETRY_MS: u64 = 1_000;
+
+impl<A: Buffers> SegmentLog<A> {
+    /// Blocks that a batch may take. A batch is as large as what one 16 KB block of a connection can carry, and one
+    /// body is at most 4 blocks: this leaves room.
+    pub const BATCH_BLOCKS_MAX: u32 = 256;
+
+    /// A log that goes on from `segments` and `cleaning`. Its first segment is `sequence` 1, which exists.
+    pub(super) fn new(
+        config: LogConfig,
+        buffers: A,
+        log: LogKey,
+        (map, salt, inherits): (PartitionMap, u64, bool),
+        mut segments: Segments,
+        cleaning: Cleaning,
+    ) -> Self {
+        let current = segments.enter(log, 1);
+        Self {
+            config,
+            pool: Pool::new(buffers),
+            log,
+            map,
+            salt,
+            inherits,
+            now_ms: 0,
+            segments,
+            current,
+            current_sequence: 1,
+            cursor: 1,
+            spare: Spare::Wanted,
+            next_commit: 1,
+            next_lsn: 0,
+            open: None,
+            sealed: VecDeque::new(),
+            flight: Flight::Idle,
+            synced: Synced::default(),
+            requests: VecDeque::new(),
+            cleaning,
+            failed: None,
+            counts: Counts::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The same log with other buffers. For a log that was just started, which has nothing under way.
+    pub fn with_buffers<A2: Buffers>(self, buffers: A2) -> SegmentLog<A2> {
+        debug_assert!(self.open.is_none() && self.sealed.is_empty() && self.requests.is_empty());
+        debug_assert!(matches!(self.flight, Flight::Idle));
+        SegmentLog {
+            config: self.config,
+            pool: Pool::new(buffers),
+            log: self.log,
+            map: self.map,
+            salt: self.salt,
+            inherits: self.inherits,
+            now_ms: self.now_ms,
+            segments: self.segments,
+            current: self.current,
+            current_sequence: self.current_sequence,
+            cursor: self.cursor,
+            spare: self.spare,
+            next_commit: self.next_commit,
+            next_lsn: self.next_lsn,
+            open: None,
+            sealed: VecDeque::new(),
+            flight: Flight::Idle,
+            synced: self.synced,
+            requests: VecDeque::new(),
+            cleaning: self.cleaning,
+            failed: self.failed,
+            counts: self.counts,
+            scratch: self.scratch,
+        }
+    }
+
+    /// Whether the first root is on the disk and nothing is under way.
+    pub(super) fn is_based(&self) -> bool {
+        self.cleaning.is_based()
+            && matches!(self.flight, Flight::Idle)
+            && !matches!(self.spare, Spare::Wanted | Spare::Making)
+            && self.open.is_none()
+            && self.sealed.is_empty()
+            && self.synced.written_commit == self.synced.commit
+    }
+
+    /// Whether there was no space to write the first root.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.cleaning.has_given_up()
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Segments that hold something of this shard.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// What is on the disk for certain, whatever may be answered.
+    pub fn synced_up_to(&self) -> Position {
+        Position(self.synced.lsn)
+    }
+
+    /// Why the log has stopped for good, if it has.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// Whether the next record that adds something would be refused for lack of space.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self.spare, Spare::NoSpace { .. })
+    }
+
+    /// The next operation to carry out.
+    pub fn next_request(&mut self) -> Option<Request<A::Buffer>> {
+        if self.failed.is_some() {
+            return None;
+        }
+        self.requests.pop_front()
+    }
+
+    pub(super) fn request(&mut self, purpose: Purpose, op: Op<A::Buffer>) {
+        if let Op::Write { bytes, .. } = &op {
+            self.counts.written_bytes += *bytes as u64;
+        }
+        self.requests.push_back(Request { token: Token(purpose), op });
+    }
+
+    pub(super) fn fail(&mut self, what: &str, error: &DiskError) {
+        if self.config.mutated(Mutation::IgnoreDiskError) {
+            return;
+        }
+        self.failed.get_or_insert_with(|| format!("{what}: {error}"));
+    }
+
+    /// Goes on with all that is due: the next commit, the next segment, a step of renewing images and erasing. To be
+    /// called after appending, after completions, and every few milliseconds: `next_wake_ms` says when at the latest.
+    /// One call encodes at most [`STEP_BYTES`](super::clean::STEP_BYTES) of images, and one image.
+    pub fn advance<B: StoredBody>(&mut self, now_ms: u64, store: &Store<B>) {
+        self.now_ms = self.now_ms.max(now_ms);
+        if self.failed.is_some() {
+            return;
+        }
+        self.make_spare();
+        self.clean(store);
+        self.drive_commits();
+    }
+
+    /// When [`advance`](Self::advance) has something to do although nothing was appended or completed.
+    pub fn next_wake_ms(&self) -> Option<u64> {
+        let spare = match self.spare {
+            Spare::NoSpace { retry_ms } => Some(retry_ms),
+            _ => None,
+        };
+        [spare, self.commit_wake_ms(), self.clean_wake_ms()].into_iter().flatten().min()
+    }
+
+    /// What an operation came to.
+    pub fn complete(&mut self, completion: Completion<A::Buffer>) {
+        let Completion { token: Token(purpose), result, buffer } = completion;
+        match purpose {
+            Purpose::CommitWrite { block, bytes } => self.commit_written((block, bytes), result, buffer),
+            Purpose::CommitSync => self.commit_synced(result),
+            Purpose::Spare(step) => self.spare_made(step, result),
+            Purpose::Root(step) => self.root_made(step, result),
+            Purpose::Erase => self.erased(result),
+        }
+    }
+
+    /// The read that gives a message's body. Blocks of a message that has left its queue in the meantime may read as
+    /// zeros, or their file may be gone: look whether the message is still there when the read is done.
+    pub fn read(&self, place: BodyPlace) -> Option<ReadRequest> {
+        Some(ReadRequest {
+            file: self.segments.get(place.segment)?.file(),
+            offset: u64::from(place.block) * BLOCK_BYTES as u64,
+            bytes: blocks_of(place.len()) as usize * BLOCK_BYTES,
+            body_bytes: place.len(),
+        })
+    }
+
+    /// The body from the blocks that a [`read`](Self::read) gave. None: they were damaged, and must not be delivered.
+    pub fn body<'a>(&self, place: BodyPlace, blocks: &'a [u8]) -> Option<&'a [u8]> {
+        if self.config.mutated(Mutation::IgnoreCrcAtDelivery) {
+            return blocks.get(..place.len());
+        }
+        place.body_in(blocks)
+    }
+
+    pub(super) fn segment_blocks(&self) -> u32 {
+        u32::try_from(self.config.segment_bytes / BLOCK_BYTES as u64).unwrap_or(u32::MAX)
+    }
+
+    /// The block behind everything that was appended.
+    pub(super) fn end(&self) -> u32 {
+        self.open.as_ref().map_or(self.cursor, Pending::end)
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |commit| commit.blocks);
+        let sealed: u32 = self.sealed.iter().map(|commit| commit.blocks).sum();
+        (open + sealed) as usize * BLOCK_BYTES
+    }
+
+    /// Whether so many blocks can be appended.
+    pub(super) fn room(&self, blocks: u32, to_what_end: Use) -> Result<(), AppendError> {
+        if let Some(failure) = &self.failed {
+            return Err(AppendError::Failed(failure.clone()));
+        }
+        let reserve = match to_what_end {
+            Use::Growth => self.segment_blocks() / 8,
+            Use::Ending => self.segment_blocks() / 32 + 1,
+            Use::Proof => 0,
+        };
+        // A new commit needs a page of its own.
+        let in_current = self.end() + 1 + blocks + reserve <= self.segment_blocks();
+        match self.spare {
+            Spare::Ready => Ok(()),
+            _ if in_current => Ok(()),
+            Spare::NoSpace { .. } => Err(AppendError::NoSpace),
+            Spare::Wanted | Spare::Making => Err(AppendError::Busy),
+        }
+    }
+
+    /// Appends a record with the blocks that belong to it. There must be room.
+    pub(super) fn push(&mut self, record: &Record<BodyMeta>, bucket: Bucket, extent: &[u8]) -> (u32, u32) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        record.encode(bucket, &mut scratch);
+        let extent_blocks = blocks_of(extent.len());
+        let segment_blocks = self.segment_blocks();
+        if let Some(open) = &self.open {
+            let needed = open.blocks_needed(scratch.len(), extent_blocks);
+            if open.blocks + needed > COMMIT_BLOCKS_MAX || open.end() + needed > segment_blocks {
+                self.seal();
+            }
+        }
+        if self.open.is_none() {
+            self.open_commit(1 + extent_blocks);
+        }
+        self.next_lsn += 1;
+        let mut at = (self.current, 0);
+        if let Some(open) = &mut self.open {
+            at = (open.segment, open.push(&scratch, extent, &mut self.pool));
+        }
+        self.scratch = scratch;
+        at
+    }
+
+    fn push_entry(&mut self, entry: &Entry<'_>, places: &mut Vec<BodyPlace>) {
+        let bucket = entry.hash.bucket();
+        if entry.record.ends_something() {
+            self.cleaning.has_history = true;
+        }
+        let mut extent: &[u8] = &[];
+        let record = entry.record.clone().map_body(|body| {
+            extent = body;
+            // The length was checked.
+            BodyMeta::of(body).unwrap_or(BodyMeta { bytes: 0, crc: 0 })
+        });
+        let (segment, block) = self.push(&record, bucket, extent);
+        self.counts.appended_bytes += extent.len() as u64 + RECORD_BYTES_TYPICAL;
+        if let Record::Message { body, .. } = record {
+            self.segments.count_live(segment);
+            places.push(BodyPlace { segment, block, crc: body.crc, bytes: body.bytes });
+        }
+        self.mark_dirty(bucket);
+    }
+
+    fn make_spare(&mut self) {
+        match self.spare {
+            Spare::Wanted => {}
+            Spare::NoSpace { retry_ms } if retry_ms <= self.now_ms => {}
+            _ => return,
+        }
+        self.spare = Spare::Making;
+        let file = super::segments::segment_file(self.log, self.current_sequence + 1);
+        let bytes = self.config.segment_bytes;
+        self.request(Purpose::Spare(FileStep::Create), Op::Create { file, bytes });
+    }
+
+    fn spare_made(&mut self, step: FileStep, result: Result<(), DiskError>) {
+        let file = super::segments::segment_file(self.log, self.current_sequence + 1);
+        match (step, result) {
+            (FileStep::Create, Ok(())) => {
+                let mut buffer = self.pool.lend(BLOCK_BYTES);
+                if let Some(block) = buffer.as_mut().get_mut(..BLOCK_BYTES) {
+                    block.fill(0);
+                    self.segment_header(self.current_sequence + 1).encode(block);
+                }
+                self.request(
+                    Purpose::Spare(FileStep::Write),
+                    Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES },
+                );
+            }
+            (FileStep::Write, Ok(())) => {
+                self.request(Purpose::Spare(FileStep::Sync), Op::Sync { file });
+            }
+            (FileStep::Sync, Ok(())) => self.spare = Spare::Ready,
+            (FileStep::Create, Err(DiskError::NoSpace)) | (FileStep::Delete, Ok(())) => {
+                self.spare = Spare::NoSpace { retry_ms: self.now_ms + RETRY_MS };
+            }
+            (FileStep::Write, Err(DiskError::NoSpace)) => {
+                self.request(Purpose::Spare(FileStep::Delete), Op::Delete { file });
+            }
+            (_, Err(error)) => self.fail("making a segment", &error),
+        }
+    }
+
+    pub(super) fn segment_header(&self, sequence: u32) -> super::page::SegmentHeader {
+        super::page::SegmentHeader {
+            log: self.log,
+            sequence,
+            blocks: self.segment_blocks(),
+            salt: self.salt,
+            inherits: self.inherits,
+        }
+    }
+
+    /// Ends the open commit. What comes next goes into another.
+    pub(super) fn seal(&mut self) {
+        if let Some(commit) = self.open.take() {
+            self.cursor = commit.end();
+            self.sealed.push_back(commit);
+        }
+    }
+
+    pub(super) fn open_commit(&mut self, blocks: u32) {
+        if self.cursor + blocks > self.segment_blocks() {
+            self.next_segment();
+        }
+        let number = self.next_commit;
+        self.next_commit += 1;
+        if let Some(segment) = self.segments.get_mut(self.current) {
+            segment.last_commit = number;
+        }
+        self.cleaning.commit_opened(number, self.current_sequence, self.cursor, self.next_lsn);
+        let place = (self.current, self.current_sequence, self.cursor);
+        self.open = Some(Pending::new(number, place, self.next_lsn, &mut self.pool));
+    }
+
+    fn next_segment(&mut self) {
+        debug_assert!(matches!(self.spare, Spare::Ready), "room was not asked for");
+        if let Some(segment) = self.segments.get_mut(self.current) {
+            segment.sealed = true;
+        }
+        self.current_sequence += 1;
+        self.current = self.segments.enter(self.log, self.current_sequence);
+        self.cursor = 1;
+        self.spare = Spare::Wanted;
+    }
+}
+
+/// What a record counts as in [`Counts::appended_bytes`]: about the mean of what records take.
+const RECORD_BYTES_TYPICAL: u64 = 64;
+
+impl<A: Buffers> Log for SegmentLog<A> {
+    fn append(
+        &mut self,
+        entries: &[Entry<'_>],
+        places: &mut Vec<BodyPlace>,
+    ) -> Result<Position, AppendError> {
+        let mut blocks = 0;
+        let mut grows = false;
+        for entry in entries {
+            if let Record::Message { body, .. } = &entry.record {
+                if body.len() > ringpost_protocol::limits::SEND_BODY_BYTES_MAX {
+                    return Err(AppendError::TooLarge);
+                }
+                blocks += blocks_of(body.len());
+            }
+            grows |= entry.record.grows();
+        }
+        // A page holds at least 27 records; one more for what is left of the open page.
+        blocks += u32::try_from(entries.len() / 27).unwrap_or(u32::MAX) + 1;
+        if blocks > Self::BATCH_BLOCKS_MAX.min(self.segment_blocks() / 2) {
+            return Err(AppendError::TooLarge);
+        }
+        let room = if self.pending_bytes() > self.config.pending_bytes_max {
+            Err(AppendError::Busy)
+        } else {
+            self.room(blocks, if grows { Use::Growth } else { Use::Ending })
+        };
+        match room {
+            Err(AppendError::Busy) => self.counts.refused_busy += 1,
+            Err(AppendError::NoSpace) => self.counts.refused_no_space += 1,
+            _ => {}
+        }
+        room?;
+        for entry in entries {
+            self.push_entry(entry, places);
+        }
+        Ok(Position(self.next_lsn))
+    }
+
+    fn durable_up_to(&self) -> Position {
+        match self.config.durability {
+            Durability::Always => Position(self.answerable_lsn()),
+            Durability::Interval { .. } | Durability::Off => Position(self.next_lsn),
+        }
+    }
+
+    fn erase(&mut self, place: BodyPlace) {
+        self.erase_extent(place.segment, place.block, blocks_of(place.len()));
+    }
+}
