@@ -359,9 +359,10 @@ impl<A: Buffers> SegmentLog<A> {
             Some(state.dirty_commit).filter(|&commit| commit > 0)
         });
         let commit = oldest.min().unwrap_or(u64::MAX).min(self.synced.commit + 1);
-        let known = cleaning.commits.front().and_then(|front| {
-            cleaning.commits.get(usize::try_from(commit.checked_sub(front.number)?).ok()?)
-        });
+        let known = cleaning
+            .commits
+            .front()
+            .and_then(|front| cleaning.commits.get(usize::try_from(commit.checked_sub(front.number)?).ok()?));
         known.map_or(
             Floor {
                 sequence: self.current_sequence,
@@ -404,9 +405,7 @@ impl<A: Buffers> SegmentLog<A> {
         for (index, state) in self.cleaning.buckets.iter().enumerate() {
             let Some(bucket) = self.cleaning.bucket_of(index) else { continue };
             let (place, bytes, crc) = match state.image {
-                Some(image) => {
-                    (self.segments.disk_place(image.segment, image.block), image.bytes, image.crc)
-                }
+                Some(image) => (self.segments.disk_place(image.segment, image.block), image.bytes, image.crc),
                 // That a bucket became empty matters while older records of it may be read.
                 None if state.lsn > floor.lsn => (self.segments.disk_place(self.current, 0), 0, 0),
                 None => continue,
@@ -453,10 +452,7 @@ impl<A: Buffers> SegmentLog<A> {
                     place.fill(0);
                     root.encode(place);
                 }
-                self.request(
-                    Purpose::Root(FileStep::Write),
-                    Op::Write { file, offset: 0, buffer, bytes },
-                );
+                self.request(Purpose::Root(FileStep::Write), Op::Write { file, offset: 0, buffer, bytes });
             }
             (FileStep::Write, Ok(())) => {
                 self.request(Purpose::Root(FileStep::Sync), Op::Sync { file });

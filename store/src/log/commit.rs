@@ -1,11 +1,11 @@
 //! Group commit: all that was appended while the last write and sync were under way goes into the next ones.
 
+use super::Durability;
 use super::engine::{Mutation, RETRY_MS, SegmentLog};
 use super::op::{Buffers, DiskError, Op, Purpose};
 use super::page::BLOCK_BYTES;
 use super::segments::segment_file;
 use super::stream::Pending;
-use super::Durability;
 
 /// The commit under way. There is at most one.
 #[derive(Debug)]
@@ -82,9 +82,11 @@ impl<A: Buffers> SegmentLog<A> {
             return false;
         }
         // One sync is of one file: the former segment's comes before the first write to the next.
-        let moves_on = self.sealed.front().or(self.open.as_ref()).is_some_and(|next| {
-            next.sequence != synced.written_sequence
-        });
+        let moves_on = self
+            .sealed
+            .front()
+            .or(self.open.as_ref())
+            .is_some_and(|next| next.sequence != synced.written_sequence);
         let due = match self.config.durability {
             Durability::Always => true,
             Durability::Interval { ms } => synced.last_sync_ms + ms <= self.now_ms,

@@ -118,7 +118,9 @@ pub(super) enum Spare {
     Making,
     Ready,
     /// Tried again at this time.
-    NoSpace { retry_ms: u64 },
+    NoSpace {
+        retry_ms: u64,
+    },
 }
 
 /// A shard's log. It holds no file and does no I/O: [`advance`](Self::advance) it, carry out what

@@ -135,11 +135,8 @@ pub enum AppendError {
 pub trait Log {
     /// Appends all records in order, or none. Adds the places of the bodies among them to `places`. They are durable
     /// when [`durable_up_to`](Self::durable_up_to) has reached the position that is returned.
-    fn append(
-        &mut self,
-        entries: &[Entry<'_>],
-        places: &mut Vec<BodyPlace>,
-    ) -> Result<Position, AppendError>;
+    fn append(&mut self, entries: &[Entry<'_>], places: &mut Vec<BodyPlace>)
+    -> Result<Position, AppendError>;
 
     /// What may be answered: every record before this position is as durable as the log was told to make it.
     fn durable_up_to(&self) -> Position;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use super::StoredBody;
 use super::clean::{Job, coalesce};
 use super::engine::{LogConfig, Mutation, SegmentLog};
 use super::file::{FileKind, FileName};
@@ -18,7 +19,6 @@ use super::page::{BLOCK_BYTES, LogKey, PageHeader, SegmentHeader, blocks_of};
 use super::root::Root;
 use super::segments::segment_file;
 use super::walk::{Corruption, Files, StartError, walk};
-use super::StoredBody;
 use crate::disk::{Disk, HeapBuffer, HeapBuffers};
 use crate::id::{IdHasher, PartitionMap};
 use crate::store::Store;
@@ -207,7 +207,10 @@ impl<D: Disk + Sync> Start<'_, D> {
             }
             for segment in shard.shard.log.segments.iter_mut() {
                 if segment.log.generation < self.generation {
-                    let count = users.entry((segment.log, segment.sequence)).or_default();
+                    let key = (segment.log, segment.sequence);
+                    // An empty body lives in a segment, but has no blocks in it.
+                    live.entry(key).or_default();
+                    let count = users.entry(key).or_default();
                     count.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
                     segment.users = Some(Arc::clone(count));
                 }
@@ -223,9 +226,8 @@ impl<D: Disk + Sync> Start<'_, D> {
         for (key, mut extents) in live {
             extents.push((0, 1));
             let file = segment_file(key.0, key.1);
-            let blocks = blocks_of(
-                usize::try_from(self.files.get(&file).copied().unwrap_or(0)).unwrap_or(usize::MAX),
-            );
+            let blocks =
+                blocks_of(usize::try_from(self.files.get(&file).copied().unwrap_or(0)).unwrap_or(usize::MAX));
             let gaps = gaps(extents, blocks);
             let user = based.iter_mut().find_map(|shard| {
                 let log = &mut shard.shard.log;
@@ -319,7 +321,8 @@ fn read_root<D: Disk>(disk: &D, files: &Files, file: FileName) -> Result<Option<
     let mut content = vec![0; bytes];
     disk.read(file, 0, &mut content)?;
     Ok(Root::decode(&content).ok().filter(|root| {
-        root.log == LogKey { generation: file.generation, shard: file.shard } && root.sequence == file.sequence
+        root.log == LogKey { generation: file.generation, shard: file.shard }
+            && root.sequence == file.sequence
     }))
 }
 

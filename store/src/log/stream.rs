@@ -117,8 +117,7 @@ impl<Buf: AsRef<[u8]> + AsMut<[u8]>> Pending<Buf> {
             }
             page.used += record.len();
             page.records += 1;
-            if let Some(place) =
-                self.block_mut(at).and_then(|block| block.get_mut(used..used + record.len()))
+            if let Some(place) = self.block_mut(at).and_then(|block| block.get_mut(used..used + record.len()))
             {
                 place.copy_from_slice(record);
             }

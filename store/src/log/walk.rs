@@ -112,12 +112,7 @@ struct Walk<'a, D> {
     tail: Tail,
 }
 
-pub fn walk<D: Disk>(
-    disk: &D,
-    files: &Files,
-    root: &Root,
-    config: &StartConfig,
-) -> Result<Tail, StartError> {
+pub fn walk<D: Disk>(disk: &D, files: &Files, root: &Root, config: &StartConfig) -> Result<Tail, StartError> {
     let mut walk = Walk { disk, files, root, config, tail: Tail::default() };
     walk.run()?;
     Ok(walk.tail)

@@ -219,8 +219,7 @@ impl SimFile {
     }
 
     fn punch(&mut self, offset: u64, bytes: u64) {
-        let (from, to) =
-            (usize::try_from(offset).unwrap_or(0), usize::try_from(offset + bytes).unwrap_or(0));
+        let (from, to) = (usize::try_from(offset).unwrap_or(0), usize::try_from(offset + bytes).unwrap_or(0));
         for image in [&mut self.durable, &mut self.now] {
             let to = to.min(image.len());
             if let Some(range) = image.get_mut(from..to) {

@@ -1,0 +1,56 @@
+//! The log under a seeded scheduler and a simulated disk: crashes at any point, starts with any number of shards, full
+//! and failing disks, turned bits.
+//!
+//! `SEED=n` replays one seed, `SEEDS=n` runs as many, `HOURS=h` runs on until then. A seed that fails is printed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod model;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use ringpost_store::log::Mutation;
+use world::{Stats, World};
+
+/// Runs one seed.
+fn run(seed: u64, mutation: Option<Mutation>) -> Result<Stats, String> {
+    let mut world = World::new(seed, mutation);
+    match catch_unwind(AssertUnwindSafe(|| world.run())) {
+        Ok(result) => result.map(|()| world.stats),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            Err(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned())
+        }
+    }
+}
+
+fn number(name: &str) -> Option<f64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn nothing_is_lost_mixed_or_kept_too_long() {
+    let seed = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    if let Some(seed) = seed {
+        let stats = run(seed, None).unwrap_or_else(|why| panic!("SEED={seed}: {why}"));
+        println!("{stats:?}");
+        return;
+    }
+    let hours = number("HOURS").map(|hours| Duration::from_secs_f64(hours * 3_600.0));
+    let seeds = number("SEEDS").map_or(3_000, |seeds| seeds as u64);
+    let begun = Instant::now();
+    let first = hours.map_or(0, |_| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64);
+    let mut total = Stats::default();
+    for seed in (first..).take_while(|seed| match hours {
+        Some(hours) => begun.elapsed() < hours,
+        None => *seed < seeds,
+    }) {
+        match run(seed, None) {
+            Ok(stats) => total.add(&stats),
+            Err(why) => panic!("SEED={seed}: {why}"),
+        }
+    }
+    println!("{total:?}");
+}
