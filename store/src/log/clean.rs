@@ -213,14 +213,20 @@ impl<A: Buffers> SegmentLog<A> {
     }
 
     pub(super) fn clean_wake_ms(&self) -> Option<u64> {
-        match self.cleaning.phase {
-            Phase::Rest if self.cleaning.has_history || !self.cleaning.dead.is_empty() => {
-                Some(self.cleaning.next_round_ms)
+        let cleaning = &self.cleaning;
+        if cleaning.job.is_some() {
+            return None;
+        }
+        if !cleaning.jobs.is_empty() {
+            return Some(cleaning.jobs_retry_ms);
+        }
+        match cleaning.phase {
+            Phase::Rest if cleaning.has_history || !cleaning.dead.is_empty() => Some(cleaning.next_round_ms),
+            Phase::Imaging { .. }
+                if self.pending_bytes() < PENDING_BYTES_MAX && self.room(1, Use::Growth).is_ok() =>
+            {
+                Some(self.now_ms)
             }
-            _ if !self.cleaning.jobs.is_empty() && self.cleaning.job.is_none() => {
-                Some(self.cleaning.jobs_retry_ms)
-            }
-            Phase::Imaging { .. } if self.pending_bytes() < PENDING_BYTES_MAX => Some(self.now_ms),
             _ => None,
         }
     }

@@ -180,12 +180,12 @@ impl<A: Buffers> SegmentLog<A> {
     }
 
     pub(super) fn commit_synced(&mut self, result: Result<(), DiskError>) {
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !self.config.mutated(Mutation::IgnoreSyncError)
+        {
             // The kernel may have dropped what it could not write: nothing says any more what is on the disk.
             self.fail("syncing a commit", &error);
-            if self.failed.is_some() {
-                return;
-            }
+            return;
         }
         self.flight = Flight::Idle;
         self.synced.commit = self.synced.written_commit;

@@ -50,8 +50,8 @@ pub enum Mutation {
     KeepOldPages,
     /// Starts to take records before all shards have their root, and deletes the old ones at once.
     HurryStart,
-    /// Goes on after an error of the disk as if there had been none.
-    IgnoreDiskError,
+    /// Takes a sync that failed for one that succeeded.
+    IgnoreSyncError,
 }
 
 /// What a log is told when it is started.
@@ -294,9 +294,6 @@ impl<A: Buffers> SegmentLog<A> {
     }
 
     pub(super) fn fail(&mut self, what: &str, error: &DiskError) {
-        if self.config.mutated(Mutation::IgnoreDiskError) {
-            return;
-        }
         self.failed.get_or_insert_with(|| format!("{what}: {error}"));
     }
 
@@ -315,6 +312,9 @@ impl<A: Buffers> SegmentLog<A> {
 
     /// When [`advance`](Self::advance) has something to do although nothing was appended or completed.
     pub fn next_wake_ms(&self) -> Option<u64> {
+        if self.failed.is_some() {
+            return None;
+        }
         let spare = match self.spare {
             Spare::NoSpace { retry_ms } => Some(retry_ms),
             _ => None,

@@ -54,3 +54,40 @@ fn nothing_is_lost_mixed_or_kept_too_long() {
     }
     println!("{total:?}");
 }
+
+/// Faults put into the log, and within how many seeds each is found.
+const MUTATIONS: [(Mutation, u64); 18] = [
+    (Mutation::SkipSync, 150),
+    (Mutation::AnswerBeforeSync, 150),
+    (Mutation::IgnorePageCrc, 150),
+    (Mutation::IgnoreBodyCrc, 150),
+    (Mutation::IgnoreCrcAtDelivery, 150),
+    (Mutation::ReplayBackwards, 150),
+    (Mutation::ForgetPartition, 150),
+    (Mutation::EraseTooEarly, 150),
+    (Mutation::ForgetErase, 150),
+    (Mutation::SkipProof, 150),
+    (Mutation::RootBeforeImages, 150),
+    (Mutation::CleanBeforeRoot, 150),
+    (Mutation::FloorTooHigh, 150),
+    (Mutation::IgnoreImageLsn, 150),
+    (Mutation::IgnoreLostEnd, 150),
+    (Mutation::KeepOldPages, 150),
+    (Mutation::HurryStart, 150),
+    (Mutation::IgnoreSyncError, 150),
+];
+
+#[test]
+fn every_mutation_is_found() {
+    // Their panics are expected.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for (mutation, seeds) in MUTATIONS {
+        match (0..seeds).find_map(|seed| Some((seed, run(seed, Some(mutation)).err()?))) {
+            Some((seed, why)) => println!("{mutation:?}: seed {seed}: {why}"),
+            None => missed.push(mutation),
+        }
+    }
+    let _ = std::panic::take_hook();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
