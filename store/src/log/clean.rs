@@ -4,17 +4,16 @@
 //! that had gone when it began, writes a root that lets recovery begin behind everything the images contain, and erases
 //! what only the old root needed. The order is what makes it right; each step says why.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::VecDeque;
 
-use super::engine::{Mutation, RETRY_MS, SegmentLog, Use};
-use super::file::{FileKind, FileName};
+use super::config::Mutation;
+use super::engine::{RETRY_MS, SegmentLog, Use};
+use super::erase::Job;
 use super::image;
-use super::op::{Buffers, DiskError, FileStep, Op, Purpose};
-use super::page::{BLOCK_BYTES, blocks_of};
+use super::op::Buffers;
+use super::page::blocks_of;
 use super::record::Record;
-use super::root::{Floor, Root, RootEntry};
+use super::root::{Floor, Root};
 use super::{AppendError, StoredBody};
 use crate::id::Bucket;
 use crate::store::Store;
@@ -25,8 +24,6 @@ pub const STEP_BYTES: usize = 256 << 10;
 const PENDING_BYTES_MAX: usize = 1 << 20;
 /// Between the beginnings of two rounds.
 const ROUND_MS_MIN: u64 = 1_000;
-/// Ranges of one punch: bounds the time that one operation takes.
-const PUNCH_RANGES_MAX: usize = 64;
 
 /// What the log knows of a bucket.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,21 +44,21 @@ pub struct Image {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Extent {
-    segment: u32,
-    block: u32,
-    blocks: u32,
+pub(super) struct Extent {
+    pub segment: u32,
+    pub block: u32,
+    pub blocks: u32,
 }
 
 /// Where a commit began.
 #[derive(Clone, Copy, Debug)]
-struct CommitStart {
-    number: u64,
-    floor: Floor,
+pub(super) struct CommitStart {
+    pub number: u64,
+    pub floor: Floor,
 }
 
 #[derive(Debug, Default)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Rest,
     Imaging {
@@ -82,63 +79,42 @@ enum Phase {
 
 /// What a round is about.
 #[derive(Debug, Default)]
-struct Round {
-    buckets: Vec<Bucket>,
-    bodies: Vec<Extent>,
+pub(super) struct Round {
+    pub buckets: Vec<Bucket>,
+    pub bodies: Vec<Extent>,
     /// There was no space for all images: no root is written.
-    is_partial: bool,
-    floor: Option<Floor>,
+    pub is_partial: bool,
+    pub floor: Option<Floor>,
     /// Bodies in segments that will be deleted as a whole.
-    with_segment: Vec<Extent>,
-}
-
-#[derive(Debug)]
-pub struct Job {
-    pub file: FileName,
-    /// Blocks and counts of what to punch. Empty: delete the file.
-    pub ranges: Vec<(u32, u32)>,
-    /// A segment that waits for this.
-    pub hold: Option<u32>,
-    /// This shard is done with the file then, and deletes it if it was the last to use it.
-    pub release: Option<Arc<AtomicUsize>>,
-}
-
-impl Job {
-    fn delete(file: FileName) -> Self {
-        Self { file, ranges: Vec::new(), hold: None, release: None }
-    }
-
-    fn punch(file: FileName, ranges: Vec<(u32, u32)>) -> Self {
-        Self { file, ranges, hold: None, release: None }
-    }
+    pub with_segment: Vec<Extent>,
 }
 
 #[derive(Debug, Default)]
 pub struct Cleaning {
-    first_bucket: usize,
+    pub(super) first_bucket: usize,
     pub buckets: Vec<BucketState>,
     /// Buckets whose image lacks something.
     pub dirty: Vec<Bucket>,
     /// All commits from the floor on.
-    commits: VecDeque<CommitStart>,
+    pub(super) commits: VecDeque<CommitStart>,
     /// Index pages from the floor on: commit, segment, block.
-    pages: VecDeque<(u64, u32, u32)>,
+    pub(super) pages: VecDeque<(u64, u32, u32)>,
     /// Bodies that ended since the round began.
-    dead: Vec<Extent>,
+    pub(super) dead: Vec<Extent>,
     /// Images that are not valid any more, but that the root on the disk still names.
-    superseded: Vec<Extent>,
+    pub(super) superseded: Vec<Extent>,
     pub has_history: bool,
-    phase: Phase,
-    round: Round,
-    next_round_ms: u64,
+    pub(super) phase: Phase,
+    pub(super) round: Round,
+    pub(super) next_round_ms: u64,
     /// When the last round began.
-    round_ms: u64,
-    root_sequence: u32,
-    pending_root: Option<Root>,
+    pub(super) round_ms: u64,
+    pub(super) root_sequence: u32,
+    pub(super) pending_root: Option<Root>,
     pub jobs: VecDeque<Job>,
-    job: Option<Job>,
-    jobs_retry_ms: u64,
-    erased_count: u64,
+    pub(super) job: Option<Job>,
+    pub(super) jobs_retry_ms: u64,
+    pub(super) erased_count: u64,
 }
 
 impl Cleaning {
@@ -158,11 +134,11 @@ impl Cleaning {
         self.pages.push_back((commit, segment, block));
     }
 
-    fn bucket_of(&self, index: usize) -> Option<Bucket> {
+    pub(super) fn bucket_of(&self, index: usize) -> Option<Bucket> {
         Bucket::from_index(self.first_bucket + index)
     }
 
-    fn has_no_jobs(&self) -> bool {
+    pub(super) fn has_no_jobs(&self) -> bool {
         self.job.is_none() && self.jobs.is_empty()
     }
 
@@ -193,10 +169,11 @@ impl<A: Buffers> SegmentLog<A> {
         if self.config.mutated(Mutation::ForgetErase) && self.cleaning.erased_count.is_multiple_of(4) {
             return;
         }
-        if self.config.mutated(Mutation::EraseTooEarly) && blocks > 0 {
-            if let Some(file) = self.segments.get(segment).map(super::segments::Segment::file) {
-                self.cleaning.jobs.push_back(Job::punch(file, vec![(block, blocks)]));
-            }
+        if self.config.mutated(Mutation::EraseTooEarly)
+            && blocks > 0
+            && let Some(file) = self.segments.get(segment).map(super::segments::Segment::file)
+        {
+            self.cleaning.jobs.push_back(Job::punch(file, vec![(block, blocks)]));
         }
         // An empty body has no blocks, but its segment counts it.
         self.cleaning.dead.push(Extent { segment, block, blocks });
@@ -358,7 +335,7 @@ impl<A: Buffers> SegmentLog<A> {
     }
 
     /// The first commit that has something which no image contains, or that is not yet durable.
-    fn floor(&self) -> Floor {
+    pub(super) fn floor(&self) -> Floor {
         let cleaning = &self.cleaning;
         let oldest = cleaning.dirty.iter().filter_map(|bucket| {
             let state = cleaning.buckets.get(bucket.index().checked_sub(cleaning.first_bucket)?)?;
@@ -380,107 +357,8 @@ impl<A: Buffers> SegmentLog<A> {
         )
     }
 
-    fn erase_bodies(&mut self) {
-        let floor = self.floor();
-        let bodies = std::mem::take(&mut self.cleaning.round.bodies);
-        for body in &bodies {
-            self.segments.count_dead(body.segment);
-        }
-        let mut ranges = BTreeMap::new();
-        for body in bodies {
-            let Some(segment) = self.segments.get(body.segment) else { continue };
-            // What the root cannot be written for is erased at once: that makes space for it.
-            if segment.is_dead(floor.commit) && segment.users.is_none() && !self.cleaning.round.is_partial {
-                self.cleaning.round.with_segment.push(body);
-            } else {
-                add_range(&mut ranges, body);
-            }
-        }
-        self.add_punches(ranges);
-        self.cleaning.phase = Phase::ErasingBodies;
-        self.next_job();
-    }
-
-    fn root_file(&self, sequence: u32) -> FileName {
-        let kind = FileKind::Root;
-        FileName { kind, generation: self.log.generation, shard: self.log.shard, sequence }
-    }
-
-    fn root(&self, floor: Floor) -> Root {
-        let mut entries = Vec::new();
-        for (index, state) in self.cleaning.buckets.iter().enumerate() {
-            let Some(bucket) = self.cleaning.bucket_of(index) else { continue };
-            let (place, bytes, crc) = match state.image {
-                Some(image) => (self.segments.disk_place(image.segment, image.block), image.bytes, image.crc),
-                // That a bucket became empty matters while older records of it may be read.
-                None if state.lsn > floor.lsn => (self.segments.disk_place(self.current, 0), 0, 0),
-                None => continue,
-            };
-            entries.push(RootEntry { bucket, place, bytes, crc, lsn: state.lsn });
-        }
-        Root {
-            log: self.log,
-            // The map has at most 256.
-            shards: u16::try_from(self.map.shards()).unwrap_or(u16::MAX),
-            sequence: self.cleaning.root_sequence + 1,
-            salt: self.salt,
-            floor,
-            durable_commit: self.synced.commit,
-            entries,
-        }
-    }
-
-    fn write_root(&mut self) {
-        let mut floor = self.floor();
-        if self.config.mutated(Mutation::FloorTooHigh)
-            && let Some(later) = self.cleaning.commits.iter().find(|start| start.number > floor.commit)
-        {
-            floor = later.floor;
-        }
-        self.cleaning.round.floor = Some(floor);
-        self.cleaning.phase = Phase::WritingRoot;
-        let root = self.root(floor);
-        let bytes = u64::from(blocks_of(Root::encoded_bytes(root.entries.len()))) * BLOCK_BYTES as u64;
-        let file = self.root_file(root.sequence);
-        self.cleaning.pending_root = Some(root);
-        self.request(Purpose::Root(FileStep::Create), Op::Create { file, bytes });
-    }
-
-    pub(super) fn root_made(&mut self, step: FileStep, result: Result<(), DiskError>) {
-        let sequence = self.cleaning.root_sequence + 1;
-        let file = self.root_file(sequence);
-        match (step, result) {
-            (FileStep::Create, Ok(())) => {
-                let Some(root) = self.cleaning.pending_root.take() else { return };
-                let bytes = blocks_of(Root::encoded_bytes(root.entries.len())) as usize * BLOCK_BYTES;
-                let mut buffer = self.pool.lend(bytes);
-                if let Some(place) = buffer.as_mut().get_mut(..bytes) {
-                    place.fill(0);
-                    root.encode(place);
-                }
-                self.request(Purpose::Root(FileStep::Write), Op::Write { file, offset: 0, buffer, bytes });
-            }
-            (FileStep::Write, Ok(())) => {
-                self.request(Purpose::Root(FileStep::Sync), Op::Sync { file });
-            }
-            // The former root goes before anything that only it names.
-            (FileStep::Sync, Ok(())) if sequence > 1 => {
-                let file = self.root_file(sequence - 1);
-                self.request(Purpose::Root(FileStep::Delete), Op::Delete { file });
-            }
-            (FileStep::Sync, Ok(())) => self.root_written(),
-            (FileStep::Delete, Ok(())) if self.cleaning.round.floor.is_none() => self.abandon_root(),
-            (FileStep::Delete, Ok(())) => self.root_written(),
-            (FileStep::Create | FileStep::Write, Err(DiskError::NoSpace)) => {
-                self.cleaning.round.floor = None;
-                self.request(Purpose::Root(FileStep::Delete), Op::Delete { file });
-            }
-            (_, Err(error)) => self.fail("writing a root", &error),
-        }
-    }
-
     /// Ends a round for which there was no space. It is tried again soon.
-    fn abandon_root(&mut self) {
+    pub(super) fn abandon_root(&mut self) {
         let cleaning = &mut self.cleaning;
         cleaning.has_history = true;
         cleaning.next_round_ms = self.now_ms + RETRY_MS;
@@ -492,142 +370,4 @@ impl<A: Buffers> SegmentLog<A> {
         self.cleaning.dead.extend(rest);
         self.cleaning.phase = Phase::Rest;
     }
-
-    fn root_written(&mut self) {
-        self.cleaning.root_sequence += 1;
-        if let Some(floor) = self.cleaning.round.floor.take() {
-            self.erase_rest(floor);
-        }
-        self.cleaning.phase = Phase::ErasingRest;
-        self.next_job();
-    }
-
-    /// Erases what no root names any more: pages below the floor, former images, segments in which nothing lives.
-    fn erase_rest(&mut self, floor: Floor) {
-        let mut ranges = BTreeMap::new();
-        let keep_pages = self.config.mutated(Mutation::KeepOldPages);
-        let cleaning = &mut self.cleaning;
-        while cleaning.commits.front().is_some_and(|start| start.number < floor.commit) {
-            cleaning.commits.pop_front();
-        }
-        while let Some(&(commit, segment, block)) = cleaning.pages.front()
-            && commit < floor.commit
-        {
-            cleaning.pages.pop_front();
-            if !keep_pages {
-                add_range(&mut ranges, Extent { segment, block, blocks: 1 });
-            }
-        }
-        for image in cleaning.superseded.drain(..) {
-            add_range(&mut ranges, image);
-        }
-        let dead: Vec<u32> = self
-            .segments
-            .iter()
-            .filter(|(_, segment)| segment.is_dead(floor.commit))
-            .map(|(number, _)| number)
-            .collect();
-        for number in dead {
-            let Some(segment) = self.segments.remove(number) else { continue };
-            let (file, own) = (segment.file(), ranges.remove(&number));
-            match (segment.users, own) {
-                (None, _) => self.delete_segment(file),
-                // Other shards may need the rest of it: this shard's part goes first, then its claim.
-                (Some(users), Some(own)) => {
-                    self.push_punch(file, own);
-                    if let Some(last) = self.cleaning.jobs.back_mut() {
-                        last.release = Some(users);
-                    }
-                }
-                (Some(users), None) => self.release(file, &users),
-            }
-        }
-        self.add_punches(ranges);
-    }
-
-    fn delete_segment(&mut self, file: FileName) {
-        self.counts.segments_deleted += 1;
-        self.cleaning.jobs.push_back(Job::delete(file));
-    }
-
-    fn release(&mut self, file: FileName, users: &AtomicUsize) {
-        if users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.delete_segment(file);
-        }
-    }
-
-    fn add_punches(&mut self, ranges: BTreeMap<u32, Vec<(u32, u32)>>) {
-        for (number, ranges) in ranges {
-            if let Some(file) = self.segments.get(number).map(super::segments::Segment::file) {
-                self.push_punch(file, ranges);
-            }
-        }
-    }
-
-    fn push_punch(&mut self, file: FileName, mut ranges: Vec<(u32, u32)>) {
-        coalesce(&mut ranges);
-        for ranges in ranges.chunks(PUNCH_RANGES_MAX) {
-            self.cleaning.jobs.push_back(Job::punch(file, ranges.to_vec()));
-        }
-    }
-
-    /// Hands the next job to the disk if none is under way.
-    fn next_job(&mut self) {
-        if self.cleaning.job.is_some() || self.cleaning.jobs_retry_ms > self.now_ms {
-            return;
-        }
-        let Some(job) = self.cleaning.jobs.pop_front() else { return };
-        let block_bytes = BLOCK_BYTES as u64;
-        let op = if job.ranges.is_empty() {
-            Op::Delete { file: job.file }
-        } else {
-            let ranges: Vec<(u64, u64)> = job
-                .ranges
-                .iter()
-                .map(|&(block, blocks)| (u64::from(block) * block_bytes, u64::from(blocks) * block_bytes))
-                .collect();
-            self.counts.punched_bytes += ranges.iter().map(|(_, bytes)| bytes).sum::<u64>();
-            Op::Punch { file: job.file, ranges }
-        };
-        self.cleaning.job = Some(job);
-        self.request(Purpose::Erase, op);
-    }
-
-    pub(super) fn erased(&mut self, result: Result<(), DiskError>) {
-        let Some(job) = self.cleaning.job.take() else { return };
-        match result {
-            Ok(()) => {
-                if let Some(held) = job.hold {
-                    self.segments.count_dead(held);
-                }
-                if let Some(users) = job.release {
-                    self.release(job.file, &users);
-                }
-            }
-            // Punching may need space for the file system's own notes.
-            Err(DiskError::NoSpace) => {
-                self.cleaning.jobs.push_front(job);
-                self.cleaning.jobs_retry_ms = self.now_ms + RETRY_MS;
-            }
-            Err(error) => self.fail("erasing", &error),
-        }
-    }
-}
-
-fn add_range(ranges: &mut BTreeMap<u32, Vec<(u32, u32)>>, extent: Extent) {
-    if extent.blocks > 0 {
-        ranges.entry(extent.segment).or_default().push((extent.block, extent.blocks));
-    }
-}
-
-/// Sorts ranges and joins neighbours.
-pub fn coalesce(ranges: &mut Vec<(u32, u32)>) {
-    ranges.sort_unstable();
-    ranges.dedup_by(|next, last| {
-        let joined = last.0 + last.1 >= next.0;
-        if joined {
-            last.1 = last.1.max(next.0 + next.1 - last.0);
-        }
-        joined
-    });
 }

@@ -1,7 +1,8 @@
 //! Group commit: all that was appended while the last write and sync were under way goes into the next ones.
 
 use super::Durability;
-use super::engine::{Mutation, RETRY_MS, SegmentLog};
+use super::config::Mutation;
+use super::engine::{RETRY_MS, SegmentLog};
 use super::op::{Buffers, DiskError, Op, Purpose};
 use super::page::BLOCK_BYTES;
 use super::segments::segment_file;

@@ -4,124 +4,16 @@ use std::collections::VecDeque;
 
 use super::clean::Cleaning;
 use super::commit::{Flight, Synced};
-use super::op::{Buffers, Completion, DiskError, FileStep, Op, Purpose, ReadRequest, Request, Token};
+use super::config::{Counts, LogConfig, Mutation};
+use super::op::{Buffers, Completion, DiskError, Op, Purpose, ReadRequest, Request, Token};
 use super::page::{BLOCK_BYTES, LogKey, blocks_of};
 use super::record::{BodyMeta, Record};
 use super::segments::Segments;
+use super::spare::Spare;
 use super::stream::{COMMIT_BLOCKS_MAX, Pending, Pool};
 use super::{AppendError, BodyPlace, Durability, Entry, Log, Position, StoredBody};
 use crate::id::{Bucket, PartitionMap};
 use crate::store::Store;
-
-/// Faults to put into a log, to see that the simulation finds them. Without the feature `simulation` they do nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mutation {
-    /// A commit counts as durable when it is written.
-    SkipSync,
-    /// Answers when a commit is handed to the disk.
-    AnswerBeforeSync,
-    /// Takes pages as they come.
-    IgnorePageCrc,
-    /// Does not look whether the bodies of the last commit are there.
-    IgnoreBodyCrc,
-    /// Delivers bodies as they come.
-    IgnoreCrcAtDelivery,
-    /// Applies the pages of a log from the last to the first.
-    ReplayBackwards,
-    /// Forgets the records of every 16th partition.
-    ForgetPartition,
-    /// Erases bodies before it is durable that they may be.
-    EraseTooEarly,
-    /// Forgets every fourth body that is to be erased.
-    ForgetErase,
-    /// Erases bodies of the newest commit without a proof on the disk that it was durable.
-    SkipProof,
-    /// Writes a root before the images it names are on the disk.
-    RootBeforeImages,
-    /// Erases what an old root needs before the new one is on the disk.
-    CleanBeforeRoot,
-    /// A root lets recovery begin one commit too late.
-    FloorTooHigh,
-    /// Applies records that an image contains already.
-    IgnoreImageLsn,
-    /// Takes the end of a log as it is even where commits that must have been there are missing.
-    IgnoreLostEnd,
-    /// Leaves out the history in pages below the floor.
-    KeepOldPages,
-    /// Starts to take records before all shards have their root, and deletes the old ones at once.
-    HurryStart,
-    /// Takes a sync that failed for one that succeeded.
-    IgnoreSyncError,
-}
-
-/// What a log is told when it is started.
-#[derive(Clone, Debug)]
-pub struct LogConfig {
-    /// A multiple of the block size. Default 64 MiB.
-    pub segment_bytes: u64,
-    pub durability: Durability,
-    /// What ends is gone from the disk after this time.
-    pub erase_within_ms: u64,
-    /// Bytes appended but not yet handed to the disk, at most.
-    pub pending_bytes_max: usize,
-    /// Index pages that recovery has to read, at most (about).
-    pub replay_pages_max: usize,
-    #[doc(hidden)]
-    pub mutation: Option<Mutation>,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 64 << 20,
-            durability: Durability::Always,
-            erase_within_ms: 60_000,
-            pending_bytes_max: 16 << 20,
-            replay_pages_max: 16_384,
-            mutation: None,
-        }
-    }
-}
-
-impl LogConfig {
-    pub(super) fn mutated(&self, mutation: Mutation) -> bool {
-        cfg!(feature = "simulation") && self.mutation == Some(mutation)
-    }
-}
-
-/// Figures for metrics, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub commits: u64,
-    pub syncs: u64,
-    /// Bytes of records and bodies, as the caller gave them.
-    pub appended_bytes: u64,
-    /// Bytes handed to the disk: commits, images and roots.
-    pub written_bytes: u64,
-    pub image_bytes: u64,
-    /// Rounds of renewing images and erasing that were completed.
-    pub rounds: u64,
-    pub punched_bytes: u64,
-    pub segments_deleted: u64,
-    /// Appends refused for lack of space.
-    pub refused_no_space: u64,
-    pub refused_busy: u64,
-    /// Images that were not written because they are larger than a segment.
-    pub oversized_images: u64,
-}
-
-/// The next segment.
-#[derive(Debug)]
-pub(super) enum Spare {
-    /// Not yet asked for.
-    Wanted,
-    Making,
-    Ready,
-    /// Tried again at this time.
-    NoSpace {
-        retry_ms: u64,
-    },
-}
 
 /// A shard's log. It holds no file and does no I/O: [`advance`](Self::advance) it, carry out what
 /// [`next_request`](Self::next_request) gives, and tell it by [`complete`](Self::complete).
@@ -132,7 +24,7 @@ pub struct SegmentLog<A: Buffers> {
     pub(super) log: LogKey,
     pub(super) map: PartitionMap,
     pub(super) salt: u64,
-    inherits: bool,
+    pub(super) inherits: bool,
     pub(super) now_ms: u64,
     pub(super) segments: Segments,
     /// The segment that commits go to, in the table; its sequence number; the block behind the last sealed commit.
@@ -431,56 +323,6 @@ impl<A: Buffers> SegmentLog<A> {
             places.push(BodyPlace { segment, block, crc: body.crc, bytes: body.bytes });
         }
         self.mark_dirty(bucket);
-    }
-
-    fn make_spare(&mut self) {
-        match self.spare {
-            Spare::Wanted => {}
-            Spare::NoSpace { retry_ms } if retry_ms <= self.now_ms => {}
-            _ => return,
-        }
-        self.spare = Spare::Making;
-        let file = super::segments::segment_file(self.log, self.current_sequence + 1);
-        let bytes = self.config.segment_bytes;
-        self.request(Purpose::Spare(FileStep::Create), Op::Create { file, bytes });
-    }
-
-    fn spare_made(&mut self, step: FileStep, result: Result<(), DiskError>) {
-        let file = super::segments::segment_file(self.log, self.current_sequence + 1);
-        match (step, result) {
-            (FileStep::Create, Ok(())) => {
-                let mut buffer = self.pool.lend(BLOCK_BYTES);
-                if let Some(block) = buffer.as_mut().get_mut(..BLOCK_BYTES) {
-                    block.fill(0);
-                    self.segment_header(self.current_sequence + 1).encode(block);
-                }
-                self.request(
-                    Purpose::Spare(FileStep::Write),
-                    Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES },
-                );
-            }
-            (FileStep::Write, Ok(())) => {
-                self.request(Purpose::Spare(FileStep::Sync), Op::Sync { file });
-            }
-            (FileStep::Sync, Ok(())) => self.spare = Spare::Ready,
-            (FileStep::Create, Err(DiskError::NoSpace)) | (FileStep::Delete, Ok(())) => {
-                self.spare = Spare::NoSpace { retry_ms: self.now_ms + RETRY_MS };
-            }
-            (FileStep::Write, Err(DiskError::NoSpace)) => {
-                self.request(Purpose::Spare(FileStep::Delete), Op::Delete { file });
-            }
-            (_, Err(error)) => self.fail("making a segment", &error),
-        }
-    }
-
-    pub(super) fn segment_header(&self, sequence: u32) -> super::page::SegmentHeader {
-        super::page::SegmentHeader {
-            log: self.log,
-            sequence,
-            blocks: self.segment_blocks(),
-            salt: self.salt,
-            inherits: self.inherits,
-        }
     }
 
     /// Ends the open commit. What comes next goes into another.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::clean::{BucketState, Cleaning, Image};
-use super::engine::Mutation;
+use super::config::Mutation;
 use super::page::{BLOCK_BYTES, blocks_of};
 use super::record::Record;
 use super::replay::apply;

@@ -1,6 +1,6 @@
 //! The durable log of a shard, as a state machine without I/O, clock or runtime.
 //!
-//! Above the log: [`Log`], which a replicated engine can implement too. Below it: [`Op`], which io_uring, plain files
+//! Above the log: [`Log`], which a replicated engine can implement too. Below it: [`Op`], which `io_uring`, plain files
 //! and a simulated disk carry out. `docs/store.md` explains the format and why recovery is right.
 //!
 //! | module | what it knows |
@@ -9,7 +9,8 @@
 //! | `page`, `image`, `root`, `file` | index pages, bucket images, roots; the names of files |
 //! | `stream` | a commit while it is put together |
 //! | `segments` | which segments hold something that lives |
-//! | `engine`, `commit`, `clean` | the log: appending, group commit, images and erasure |
+//! | `engine`, `commit`, `spare`, `config` | the log: appending, group commit, the next segment |
+//! | `clean`, `rooting`, `erase` | rounds: new images, a new root, erasure |
 //! | `walk`, `load`, `start` | recovery |
 //! | `replay` | records applied to a [`Store`](crate::Store) |
 //! | `memory` | a log without a disk |
@@ -17,7 +18,9 @@
 mod clean;
 mod codec;
 mod commit;
+mod config;
 mod engine;
+mod erase;
 mod file;
 mod image;
 mod load;
@@ -27,7 +30,9 @@ mod page;
 mod record;
 mod replay;
 mod root;
+mod rooting;
 mod segments;
+mod spare;
 mod start;
 mod stream;
 mod walk;
@@ -35,7 +40,8 @@ mod walk;
 use crate::id::IdHash;
 
 pub use codec::Malformed;
-pub use engine::{Counts, LogConfig, Mutation, SegmentLog};
+pub use config::{Counts, LogConfig, Mutation};
+pub use engine::SegmentLog;
 pub use file::{FileKind, FileName, NotALogFile};
 pub use memory::MemoryLog;
 pub use op::{Buffers, Completion, DiskError, Op, ReadRequest, Request, Token};

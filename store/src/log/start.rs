@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::StoredBody;
-use super::clean::{Job, coalesce};
-use super::engine::{LogConfig, Mutation, SegmentLog};
+use super::config::{LogConfig, Mutation};
+use super::engine::SegmentLog;
+use super::erase::{Job, PUNCH_RANGES_MAX, coalesce};
 use super::file::{FileKind, FileName};
 use super::load::{Former, Loaded, live_extents, load};
 use super::op::{Completion, DiskError, Op};
@@ -234,7 +235,7 @@ impl<D: Disk + Sync> Start<'_, D> {
                 Some((log.segments.find(key.0, key.1)?, log))
             });
             if let Some((segment, log)) = user {
-                for ranges in gaps.chunks(64) {
+                for ranges in gaps.chunks(PUNCH_RANGES_MAX) {
                     log.segments.count_live(segment);
                     let job = Job { file, ranges: ranges.to_vec(), hold: Some(segment), release: None };
                     log.cleaning.jobs.push_back(job);

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::engine::Mutation;
+use super::config::Mutation;
 use super::file::FileName;
 use super::op::DiskError;
 use super::page::{BLOCK_BYTES, PageHeader, blocks_of};
@@ -169,7 +169,7 @@ impl<D: Disk> Walk<'_, D> {
         let file = segment_file(self.root.log, sequence);
         let offset = u64::from(block) * BLOCK_BYTES as u64;
         // A file that lost its end reads as zeros there; one that is gone has no blocks.
-        if !self.files.get(&file).is_some_and(|&bytes| offset < bytes) {
+        if self.files.get(&file).is_none_or(|&bytes| offset >= bytes) {
             return Ok(false);
         }
         self.disk.read(file, offset, out)?;

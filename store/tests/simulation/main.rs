@@ -5,10 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod endings;
 mod model;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ringpost_store::log::Mutation;
@@ -26,7 +29,7 @@ fn run(seed: u64, mutation: Option<Mutation>) -> Result<Stats, String> {
     }
 }
 
-fn number(name: &str) -> Option<f64> {
+fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
@@ -38,21 +41,54 @@ fn nothing_is_lost_mixed_or_kept_too_long() {
         println!("{stats:?}");
         return;
     }
-    let hours = number("HOURS").map(|hours| Duration::from_secs_f64(hours * 3_600.0));
-    let seeds = number("SEEDS").map_or(3_000, |seeds| seeds as u64);
+    let hours = number("HOURS").map(|hours: f64| Duration::from_secs_f64(hours * 3_600.0));
+    let seeds = number("SEEDS").unwrap_or(3_000);
     let begun = Instant::now();
-    let first = hours.map_or(0, |_| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64);
-    let mut total = Stats::default();
-    for seed in (first..).take_while(|seed| match hours {
+    let first = hours.map_or(0, |_| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() << 32);
+    let next = AtomicU64::new(first);
+    let goes_on = |seed: u64| match hours {
         Some(hours) => begun.elapsed() < hours,
-        None => *seed < seeds,
-    }) {
-        match run(seed, None) {
-            Ok(stats) => total.add(&stats),
-            Err(why) => panic!("SEED={seed}: {why}"),
+        None => seed < seeds,
+    };
+    let total = Mutex::new(Stats::default());
+    let failure = Mutex::new(None);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if !goes_on(seed) || failure.lock().unwrap().is_some() {
+                return;
+            }
+            match run(seed, None) {
+                Ok(stats) => total.lock().unwrap().add(&stats),
+                Err(why) => *failure.lock().unwrap() = Some(format!("SEED={seed}: {why}")),
+            }
         }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    if let Some(failure) = failure.into_inner().unwrap() {
+        panic!("{failure}");
     }
+    let total = total.into_inner().unwrap();
     println!("{total:?}");
+    if hours.is_none() && seeds >= 1_000 {
+        // The runs were not idle: everything that is to be survived was met.
+        let met = [
+            total.interrupted_starts,
+            total.refused,
+            total.torn,
+            total.rounds,
+            total.punched,
+            total.failed_logs,
+            total.corrupt_starts,
+            total.refused_bodies,
+        ];
+        assert!(met.iter().all(|&count| count > 0), "{total:?}");
+    }
 }
 
 /// Faults put into the log, and within how many seeds each is found.

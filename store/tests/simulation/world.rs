@@ -1,6 +1,6 @@
 //! A simulated machine with a router's shards, its clients, crashes and starts.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use ringpost_protocol::command::QueueMode;
 use ringpost_protocol::keys::AuthPublicKey;
@@ -13,34 +13,31 @@ use ringpost_store::{
     Record, Written,
 };
 
-use crate::model::{
-    BODY_MARK, MESSAGE_MARK, ModelRecord, QUEUE_MARK, Queues, apply, body_of, flags, named, same_but_refused,
-    seen,
-};
+use crate::model::{MESSAGE_MARK, ModelRecord, QUEUE_MARK, Queues, apply, body_of, flags, named, seen};
 
 const BLOCK_BYTES: u64 = 4_096;
 const QUOTA: usize = 6;
 
 /// A shard's part of the model: what must be there, and what may be there.
 #[derive(Default)]
-struct Known {
-    durable: Queues,
+pub(crate) struct Known {
+    pub(crate) durable: Queues,
     /// Appended and not yet durable, in order.
-    pending: VecDeque<(Position, ModelRecord)>,
+    pub(crate) pending: VecDeque<(Position, ModelRecord)>,
 }
 
 pub struct World {
-    random: Random,
-    disk: SimDisk,
-    now_ms: u64,
-    hasher: IdHasher,
-    config: StartConfig,
-    known: Vec<Known>,
-    shards: Vec<StartedShard<BodyPlace>>,
+    pub(crate) random: Random,
+    pub(crate) disk: SimDisk,
+    pub(crate) now_ms: u64,
+    pub(crate) hasher: IdHasher,
+    pub(crate) config: StartConfig,
+    pub(crate) known: Vec<Known>,
+    pub(crate) shards: Vec<StartedShard<BodyPlace>>,
     next_tag: u64,
-    queues: Vec<QueueId>,
+    pub(crate) queues: Vec<QueueId>,
     /// A fault was given to the disk in this life.
-    has_fault: bool,
+    pub(crate) has_fault: bool,
     pub stats: Stats,
 }
 
@@ -126,7 +123,7 @@ impl World {
         Ok(())
     }
 
-    fn home(&self, queue: &QueueId) -> usize {
+    pub(crate) fn home(&self, queue: &QueueId) -> usize {
         PartitionMap::new(self.shards.len()).unwrap().home(self.hasher.hash(queue).partition())
     }
 
@@ -206,7 +203,7 @@ impl World {
     }
 
     fn live(&mut self) -> Result<(), String> {
-        let steps = 10 + self.random.below(500);
+        let steps = 10 + self.random.below(250);
         let pace = 1 + self.random.below(20);
         let fault_at = self.random.chance(15).then(|| self.random.below(steps));
         let full_at = self.random.chance(25).then(|| self.random.below(steps));
@@ -225,7 +222,7 @@ impl World {
             if full_at.is_some_and(|at| step > at + 60) {
                 self.disk.set_capacity_blocks(usize::MAX);
             }
-            for _ in 0..1 + self.random.below(3) {
+            for _ in 0..=self.random.below(3) {
                 self.command(delete_percent)?;
             }
             self.now_ms += self.random.below(pace);
@@ -236,7 +233,7 @@ impl World {
     }
 
     /// Moves every log and the disk.
-    fn turn(&mut self) -> Result<(), String> {
+    pub(crate) fn turn(&mut self) -> Result<(), String> {
         loop {
             for (n, shard) in self.shards.iter_mut().enumerate() {
                 shard.log.advance(self.now_ms, &shard.store);
@@ -255,7 +252,7 @@ impl World {
     }
 
     /// Goes from event to event.
-    fn run_until(&mut self, end_ms: u64) -> Result<(), String> {
+    pub(crate) fn run_until(&mut self, end_ms: u64) -> Result<(), String> {
         let mut idle_turns = 0;
         loop {
             self.turn()?;
@@ -276,10 +273,10 @@ impl World {
     fn note_durable(&mut self) -> Result<(), String> {
         let always = self.config.log.durability == Durability::Always;
         for (shard, known) in self.shards.iter().zip(&mut self.known) {
-            if let Some(failure) = shard.log.failure() {
-                if !self.has_fault {
-                    return Err(format!("a log failed: {failure}"));
-                }
+            if let Some(failure) = shard.log.failure()
+                && !self.has_fault
+            {
+                return Err(format!("a log failed: {failure}"));
             }
             let durable = if always { shard.log.durable_up_to() } else { shard.log.synced_up_to() };
             while known.pending.front().is_some_and(|(position, _)| *position <= durable) {
@@ -290,7 +287,7 @@ impl World {
         Ok(())
     }
 
-    fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.stats.crashes += 1;
         self.stats.failed_logs +=
             self.shards.iter().filter(|shard| shard.log.failure().is_some()).count() as u64;
@@ -307,11 +304,11 @@ impl World {
         self.next_tag
     }
 
-    fn today(&self) -> u32 {
+    pub(crate) fn today(&self) -> u32 {
         20_000 + u32::try_from(self.now_ms / 500).unwrap()
     }
 
-    fn append(
+    pub(crate) fn append(
         &mut self,
         shard: usize,
         queue: &QueueId,
@@ -340,7 +337,7 @@ impl World {
     }
 
     /// One command of a client.
-    fn command(&mut self, delete_percent: u64) -> Result<(), String> {
+    pub(crate) fn command(&mut self, delete_percent: u64) -> Result<(), String> {
         if self.queues.len() < 3 || (self.queues.len() < 40 && self.random.chance(10)) {
             return self.create();
         }
@@ -356,7 +353,7 @@ impl World {
                     self.queues.swap_remove(at);
                     let deleted = self.shards[shard].store.delete(ix).unwrap();
                     for message in deleted.into_messages() {
-                        self.erase(shard, message);
+                        self.erase(shard, &message);
                     }
                 }
             }
@@ -367,7 +364,7 @@ impl World {
                 };
                 if self.append(shard, &queue, &Record::Take { queue, id })?.is_some() {
                     let taken = self.shards[shard].store.take_message(ix, &id).unwrap();
-                    self.erase(shard, taken);
+                    self.erase(shard, &taken);
                 }
             }
             85..88 => {
@@ -379,7 +376,7 @@ impl World {
                 };
                 if self.append(shard, &queue, &Record::Expire { queue, through })?.is_some() {
                     for message in self.shards[shard].store.take_through(ix, &through).unwrap() {
-                        self.erase(shard, message);
+                        self.erase(shard, &message);
                     }
                 }
             }
@@ -465,174 +462,14 @@ impl World {
         Ok(())
     }
 
-    fn erase(&mut self, shard: usize, message: Message<BodyPlace>) {
-        if let Content::Sent { body, .. } = message.content {
-            self.shards[shard].log.erase(body);
+    fn erase(&mut self, shard: usize, message: &Message<BodyPlace>) {
+        if let Content::Sent { body, .. } = &message.content {
+            self.shards[shard].log.erase(*body);
         }
-    }
-
-    /// Nothing more happens for as long as erasing may take. Then nothing that ended may be on the disk, all that was
-    /// appended is there, and the logs still take records.
-    fn quiet_end(&mut self) -> Result<(), String> {
-        self.has_fault = false;
-        for _ in 0..30 {
-            self.command(5)?;
-            self.now_ms += 1;
-            self.turn()?;
-        }
-        // Something ends in every shard, so that there is a last round everywhere.
-        for queue in self.queues.clone() {
-            let shard = self.home(&queue);
-            let today = self.today() + 1;
-            self.retry(|world| world.append(shard, &queue, &Record::Used { queue, today }))?;
-            let store = &mut self.shards[shard].store;
-            let ix = store.find(Party::Recipient, &queue).unwrap();
-            store.mark_used(ix, today);
-        }
-        // A round has some tens of operations one after the other, of at most 20 ms.
-        let end_ms = self.now_ms + self.config.log.erase_within_ms + 4_000;
-        self.run_until(end_ms)?;
-        for (n, known) in self.known.iter().enumerate() {
-            if !known.pending.is_empty() && self.config.log.durability == Durability::Always {
-                return Err(format!("shard {n} does not write what was appended"));
-            }
-        }
-        self.look_for_history()?;
-        for (n, shard) in self.shards.iter().enumerate() {
-            let mut expected = self.known[n].durable.clone();
-            for (_, record) in &self.known[n].pending {
-                apply(&mut expected, record);
-            }
-            if seen(&self.disk, shard, false)? != expected {
-                return Err(format!("shard {n} shows something else than was sent"));
-            }
-        }
-        Ok(())
-    }
-
-    fn retry<T>(
-        &mut self,
-        mut attempt: impl FnMut(&mut Self) -> Result<Option<T>, String>,
-    ) -> Result<T, String> {
-        for _ in 0..2_000 {
-            if let Some(done) = attempt(self)? {
-                return Ok(done);
-            }
-            self.now_ms += 5;
-            self.turn()?;
-        }
-        Err("the log does not take records again".into())
-    }
-
-    /// No name of anything that ended stands in any file.
-    fn look_for_history(&self) -> Result<(), String> {
-        let mut alive = BTreeSet::new();
-        for shard in &self.shards {
-            for (id, queue) in seen(&self.disk, shard, false)? {
-                alive.insert(id[..16].to_vec());
-                for message in queue.messages {
-                    alive.insert(message.id[..16].to_vec());
-                    if let Some((_, tag, _)) = message.sent {
-                        alive.insert(named(BODY_MARK, tag)[..16].to_vec());
-                    }
-                }
-            }
-        }
-        for (file, image) in self.disk.images() {
-            for (n, block) in image.chunks(4_096).enumerate() {
-                let mut at = 0;
-                while let Some(found) = block[at..].iter().position(|&byte| byte == 0xf7) {
-                    at += found;
-                    let here = &block[at..];
-                    let is_name =
-                        [BODY_MARK, MESSAGE_MARK, QUEUE_MARK].iter().any(|mark| here.starts_with(mark));
-                    if is_name && here.len() >= 16 && !alive.contains(&here[..16]) {
-                        let name = String::from_utf8_lossy(&here[..8]).into_owned();
-                        let tag = u64::from_le_bytes(here[8..16].try_into().unwrap());
-                        return Err(format!(
-                            "{file}, block {n}, byte {at}: {name} {tag} of something that ended"
-                        ));
-                    }
-                    at += 1;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Turns over bits at rest. What is damaged must be noticed at the start or at the delivery.
-    fn damage(&mut self) -> Result<(), String> {
-        if self.config.log.durability == Durability::Always {
-            // Some records behind the floor, and one more, whose commit proves that the others were durable. That
-            // last one may be lost: there is no telling it from one that never reached the disk.
-            for _ in 0..self.random.below(60) {
-                self.command(3)?;
-                self.turn()?;
-            }
-            self.run_until(self.now_ms + 100)?;
-        }
-        if self.known.iter().any(|known| !known.pending.is_empty()) {
-            return Ok(());
-        }
-        let expected: Queues = self.known.iter().flat_map(|known| known.durable.clone()).collect();
-        let mut proven = expected.clone();
-        if self.config.log.durability == Durability::Always {
-            for queue in self.queues.clone() {
-                let shard = self.home(&queue);
-                let today = 1;
-                if self.append(shard, &queue, &Record::Used { queue, today })?.is_none() {
-                    return Ok(());
-                }
-            }
-            self.run_until(self.now_ms + 100)?;
-            for queue in proven.values_mut() {
-                queue.used_day = 1;
-            }
-        }
-        self.crash();
-        let images = self.disk.images();
-        for _ in 0..1 + self.random.below(3) {
-            let (file, image) = &images[self.random.index(images.len())];
-            let used: Vec<usize> = image
-                .chunks(4_096)
-                .enumerate()
-                .filter(|(_, block)| block.iter().any(|&byte| byte != 0))
-                .map(|(n, _)| n)
-                .collect();
-            if let Some(&block) = used.get(self.random.index(used.len().max(1))) {
-                self.disk.flip(*file, block * 32_768 + self.random.index(32_768));
-            }
-        }
-        let started: Started<BodyPlace> = match start(&self.disk, &self.config, self.hasher) {
-            Ok(started) => started,
-            Err(StartError::Corrupt(_)) => {
-                self.stats.corrupt_starts += 1;
-                return Ok(());
-            }
-            Err(error) => return Err(format!("the start failed: {error}")),
-        };
-        let mut all = Queues::new();
-        for shard in &started.shards {
-            all.extend(seen(&self.disk, shard, true)?);
-        }
-        // The last commit of each shard is there or not.
-        for (id, queue) in &mut all {
-            if let (Some(before), Some(after)) = (expected.get(id), proven.get(id))
-                && queue.used_day == before.used_day
-            {
-                queue.used_day = after.used_day;
-            }
-        }
-        let expected = proven;
-        if !same_but_refused(&all, &expected) {
-            return Err(format!("damage went unnoticed: {}", difference(&expected, &all)));
-        }
-        self.stats.refused_bodies += u64::from(all != expected);
-        Ok(())
     }
 }
 
-fn difference(expected: &Queues, found: &Queues) -> String {
+pub fn difference(expected: &Queues, found: &Queues) -> String {
     for (id, queue) in expected {
         match found.get(id) {
             None => {
