@@ -139,17 +139,17 @@ impl World {
             .filter(|(_, _, block)| block.iter().any(|&byte| byte != 0))
             .map(|(file, n, block)| (file, n, block.starts_with(PAGE_MAGIC)))
             .collect();
-        // There are far fewer index pages than other blocks, and only their beginning is full.
-        let pages: Vec<_> = used.iter().filter(|(_, _, is_page)| *is_page).collect();
-        for _ in 0..=self.random.below(3) {
-            let (file, block, bits) = match pages.get(self.random.index(pages.len().max(1))) {
-                Some((file, block, _)) if self.random.chance(50) => (*file, *block, 400 * 8),
-                _ => {
-                    let (file, block, _) = used[self.random.index(used.len())];
-                    (file, block, 4_096 * 8)
-                }
-            };
-            self.disk.flip(file, block * 32_768 + self.random.index(bits));
+        // One index page or some other blocks: what says that a commit was durable is the next commit's page, so if both are damaged,
+        // or that page and a body of the commit, nothing may tell it. There are far fewer pages than other blocks, and only their beginning is full.
+        let (pages, others): (Vec<_>, Vec<_>) = used.into_iter().partition(|(_, _, is_page)| *is_page);
+        if !pages.is_empty() && self.random.chance(60) {
+            let (file, block, _) = pages[self.random.index(pages.len())];
+            self.disk.flip(file, block * 32_768 + self.random.index(400 * 8));
+        } else {
+            for _ in 0..=self.random.below(3) {
+                let (file, block, _) = others[self.random.index(others.len())];
+                self.disk.flip(file, block * 32_768 + self.random.index(32_768));
+            }
         }
         let started: Started<BodyPlace> = match start(&self.disk, &self.config, self.hasher) {
             Ok(started) => started,
@@ -173,6 +173,20 @@ impl World {
         }
         let expected = proven;
         if !same_but_refused(&all, &expected) {
+            for (id, queue) in &expected {
+                // Shows the first queue that is not the same.
+                let one = |queues: &Queues| {
+                    queues
+                        .iter()
+                        .filter(|(other, _)| *other == id)
+                        .map(|(id, queue)| (*id, queue.clone()))
+                        .collect::<Queues>()
+                };
+                let (found, known) = (one(&all), Queues::from([(*id, queue.clone())]));
+                if !same_but_refused(&found, &known) {
+                    return Err(format!("damage went unnoticed: {}", difference(&known, &found)));
+                }
+            }
             return Err(format!("damage went unnoticed: {}", difference(&expected, &all)));
         }
         self.stats.refused_bodies += u64::from(all != expected);
