@@ -1,9 +1,11 @@
 //! A disk of ordinary files, through the page cache.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
@@ -11,15 +13,19 @@ use rustix::io::Errno;
 use super::Disk;
 use crate::log::{BLOCK_BYTES, DiskError, FileName, Op};
 
+/// Files that are kept open for reading.
+const OPEN_FILES_MAX: usize = 64;
+
 #[derive(Debug)]
 pub struct FileDisk {
     directory: PathBuf,
+    open: Mutex<HashMap<FileName, Arc<File>>>,
 }
 
 impl FileDisk {
     /// A directory that exists.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), open: Mutex::default() }
     }
 
     pub fn path(&self, file: FileName) -> PathBuf {
@@ -28,6 +34,23 @@ impl FileDisk {
 
     fn open(&self, file: FileName, write: bool) -> io::Result<File> {
         OpenOptions::new().read(true).write(write).open(self.path(file))
+    }
+
+    fn open_to_read(&self, file: FileName) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = open.get(&file) {
+            return Ok(Arc::clone(opened));
+        }
+        if open.len() >= OPEN_FILES_MAX {
+            open.clear();
+        }
+        let opened = Arc::new(self.open(file, false)?);
+        open.insert(file, Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    fn forget(&self, file: FileName) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&file);
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -93,7 +116,7 @@ impl Disk for FileDisk {
     }
 
     fn read(&self, file: FileName, offset: u64, out: &mut [u8]) -> Result<(), DiskError> {
-        let opened = self.open(file, false)?;
+        let opened = self.open_to_read(file)?;
         let mut at = 0;
         while let Some(rest) = out.get_mut(at..).filter(|rest| !rest.is_empty()) {
             match opened.read_at(rest, offset + at as u64) {
@@ -124,7 +147,10 @@ impl Disk for FileDisk {
                 }
                 opened.sync_data()?;
             }
-            Op::Delete { file } => self.delete(&self.path(*file))?,
+            Op::Delete { file } => {
+                self.forget(*file);
+                self.delete(&self.path(*file))?;
+            }
         }
         Ok(())
     }

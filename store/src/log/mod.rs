@@ -35,6 +35,8 @@ mod segments;
 mod spare;
 mod start;
 mod stream;
+#[cfg(all(test, feature = "simulation"))]
+mod tests;
 mod walk;
 
 use crate::id::IdHash;

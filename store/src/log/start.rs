@@ -72,7 +72,10 @@ where
     }
     let files: Files = disk.list()?.into_iter().collect();
     let roots = newest_complete(disk, &files)?;
-    let generation = files.keys().map(|file| file.generation).max().unwrap_or(0) + 1;
+    let newest = files.keys().map(|file| file.generation).max().unwrap_or(0);
+    let generation = newest
+        .checked_add(1)
+        .ok_or_else(|| DiskError::Failed("no number for a generation is left".into()))?;
     let mut formers = Vec::new();
     for root in roots {
         let tail = walk(disk, &files, &root, config)?;

@@ -10,7 +10,7 @@ use std::fmt;
 use super::config::Mutation;
 use super::file::FileName;
 use super::op::DiskError;
-use super::page::{BLOCK_BYTES, PageHeader, blocks_of};
+use super::page::{BLOCK_BYTES, PageHeader, SegmentHeader, blocks_of};
 use super::record::{BodyMeta, Record};
 use super::root::Root;
 use super::segments::segment_file;
@@ -79,7 +79,7 @@ impl Page {
     pub fn records(&self) -> impl Iterator<Item = Result<Recorded, Corruption>> {
         let records = self.bytes.get(super::page::PAGE_HEADER_BYTES..usize::from(self.header.used));
         let mut reader = super::codec::Reader(records.unwrap_or_default());
-        let mut block = self.header.block + 1;
+        let mut block = self.header.block.saturating_add(1);
         (0..u64::from(self.header.records)).map(move |n| {
             let (bucket, record) = Record::decode(&mut reader)
                 .map_err(|_| self.corruption(format!("record {n} of the page is malformed")))?;
@@ -89,7 +89,7 @@ impl Page {
                 Record::Image { blocks } => *blocks,
                 _ => 0,
             });
-            Ok(Recorded { lsn: self.header.first_lsn + n, bucket, record, block: at })
+            Ok(Recorded { lsn: self.header.first_lsn.saturating_add(n), bucket, record, block: at })
         })
     }
 }
@@ -127,7 +127,7 @@ impl<D: Disk> Walk<'_, D> {
             // A commit lies behind the one before it, or at the beginning of the next segment.
             let (pages, bad_block) = match self.read_commit(sequence, block, commit, lsn)? {
                 Ok(pages) => (pages, 0),
-                Err(bad_block) => match self.read_commit(sequence + 1, 1, commit, lsn)? {
+                Err(bad_block) => match self.read_commit(sequence.saturating_add(1), 1, commit, lsn)? {
                     Ok(pages) => {
                         sequence += 1;
                         (pages, 0)
@@ -136,9 +136,9 @@ impl<D: Disk> Walk<'_, D> {
                 },
             };
             let (Some(first), Some(last)) = (pages.first(), pages.last()) else { break bad_block };
-            block = first.header.block + first.header.commit_blocks;
-            lsn = last.header.first_lsn + u64::from(last.header.records);
-            commit += 1;
+            block = first.header.block.saturating_add(first.header.commit_blocks);
+            lsn = last.header.first_lsn.saturating_add(u64::from(last.header.records));
+            commit = commit.saturating_add(1);
             self.tail.pages.extend(pages);
         };
         let file = segment_file(self.root.log, sequence);
@@ -146,10 +146,14 @@ impl<D: Disk> Walk<'_, D> {
         if self.config.log.mutated(Mutation::IgnoreLostEnd) {
             return Ok(());
         }
-        let later = self.scan(sequence, bad_block + 1)?;
+        let later = self.scan(sequence, bad_block.saturating_add(1))?;
         let claimed = later.iter().map(|page| page.header.durable_through).max().unwrap_or(0);
-        if claimed.max(self.root.durable_commit) >= commit {
-            let what = format!("commit {commit} was durable and cannot be read");
+        let missing = if claimed.max(self.root.durable_commit) >= commit {
+            Some(format!("commit {commit} was durable and cannot be read"))
+        } else {
+            self.lost_blocks(sequence, offset)?
+        };
+        if let Some(what) = missing {
             let damage = Corruption { file, offset, what };
             if !self.config.skip_corrupt {
                 return Err(StartError::Corrupt(damage));
@@ -162,6 +166,23 @@ impl<D: Disk> Walk<'_, D> {
             self.tail.torn = Some((file, offset));
         }
         self.cut_unproven(commit)
+    }
+
+    /// Says so if the blocks where the log ends are gone: a segment has all its blocks from the beginning, so no crash
+    /// makes it shorter.
+    fn lost_blocks(&self, sequence: u32, offset: u64) -> Result<Option<String>, StartError> {
+        let file = segment_file(self.root.log, sequence);
+        let next = segment_file(self.root.log, sequence.saturating_add(1));
+        let Some(&bytes) = self.files.get(&file) else {
+            // A segment is deleted when nothing in it lives and the next one is in use.
+            return Ok((!self.files.contains_key(&next)).then(|| "the segment is missing".into()));
+        };
+        let mut block = vec![0; BLOCK_BYTES];
+        self.disk.read(file, 0, &mut block)?;
+        let made_blocks = SegmentHeader::decode(&block).map_or(1, |header| header.blocks);
+        let made_bytes = u64::from(made_blocks) * BLOCK_BYTES as u64;
+        let is_cut = bytes < made_bytes && offset + BLOCK_BYTES as u64 > bytes;
+        Ok(is_cut.then(|| format!("the segment was cut off: it has {bytes} bytes of {made_bytes}")))
     }
 
     /// Reads a block of a segment. None if there is no such block.
@@ -214,7 +235,7 @@ impl<D: Disk> Walk<'_, D> {
             if !fits {
                 return Ok(Err(block));
             }
-            lsn += u64::from(header.records);
+            lsn = lsn.saturating_add(u64::from(header.records));
             pages.push(Page { header, bytes });
             if header.next_page_blocks == 0 {
                 return Ok(Ok(pages));
@@ -259,7 +280,7 @@ impl<D: Disk> Walk<'_, D> {
     fn cut_unproven(&mut self, end: u64) -> Result<(), StartError> {
         let claims = self.tail.pages.iter().map(|page| page.header.durable_through);
         let proven = claims.max().unwrap_or(0).max(self.root.durable_commit);
-        if proven + 1 >= end || self.config.log.mutated(Mutation::IgnoreBodyCrc) {
+        if proven.saturating_add(1) >= end || self.config.log.mutated(Mutation::IgnoreBodyCrc) {
             return Ok(());
         }
         let mut torn_from = None;

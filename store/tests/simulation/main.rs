@@ -42,7 +42,7 @@ fn nothing_is_lost_mixed_or_kept_too_long() {
         return;
     }
     let hours = number("HOURS").map(|hours: f64| Duration::from_secs_f64(hours * 3_600.0));
-    let seeds = number("SEEDS").unwrap_or(3_000);
+    let seeds = number("SEEDS").unwrap_or(2_000);
     let begun = Instant::now();
     let first = hours.map_or(0, |_| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() << 32);
     let next = AtomicU64::new(first);
