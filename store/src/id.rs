@@ -22,6 +22,45 @@ impl IdHash {
     pub fn partition(self) -> u8 {
         self.0.to_be_bytes()[0]
     }
+
+    pub fn bucket(self) -> Bucket {
+        let [partition, sub, ..] = self.0.to_be_bytes();
+        Bucket(u16::from(partition) << 6 | u16::from(sub >> 2))
+    }
+}
+
+/// Buckets of a partition.
+pub const BUCKETS_PER_PARTITION: usize = 64;
+/// Buckets of a router's state.
+pub const BUCKETS: usize = PARTITIONS * BUCKETS_PER_PARTITION;
+
+/// A 64th of a partition: what a log writes at once when it renews its image of the state.
+/// Below [`BUCKETS`]; the buckets of a partition are neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Bucket(u16);
+
+impl Bucket {
+    pub fn new(partition: u8, sub: u8) -> Option<Self> {
+        (usize::from(sub) < BUCKETS_PER_PARTITION).then(|| Self(u16::from(partition) << 6 | u16::from(sub)))
+    }
+
+    pub fn partition(self) -> u8 {
+        // 14 bits less 6 are 8.
+        u8::try_from(self.0 >> 6).unwrap_or(u8::MAX)
+    }
+
+    /// Below [`BUCKETS_PER_PARTITION`].
+    pub fn sub(self) -> u8 {
+        self.0.to_le_bytes()[0] & 63
+    }
+
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    pub fn from_index(index: usize) -> Option<Self> {
+        u16::try_from(index).ok().filter(|_| index < BUCKETS).map(Self)
+    }
 }
 
 /// SipHash-1-3 under the router's secret key.

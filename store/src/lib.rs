@@ -9,13 +9,21 @@
 //! | [`queue`] | the record of a queue |
 //! | [`message`] | messages of one queue: order, quota, expiry |
 //! | [`store`] | the table of queues with its indexes, and the operations on them |
+//! | [`log`] | the durable log: records, group commit, recovery, erasure |
+//! | [`disk`] | disks that block, for recovery, tools and tests |
+//! | `sim` | a simulated disk (feature `simulation`) |
 
+pub mod disk;
 pub mod id;
+pub mod log;
 pub mod message;
 pub mod queue;
+#[cfg(feature = "simulation")]
+pub mod sim;
 pub mod store;
 
-pub use id::{IdHash, IdHasher, PARTITIONS, PartitionMap, QueueId};
+pub use id::{BUCKETS, Bucket, IdHash, IdHasher, PARTITIONS, PartitionMap, QueueId};
+pub use log::{BodyPlace, Entry, Log, MemoryLog, Position, Record, SegmentLog, StoredBody};
 pub use message::{Content, Message, MessageId, MessageQueue, Written};
 pub use queue::{NewQueue, Queue, Status};
 pub use store::{DuplicateId, KeyConflict, Party, QueueIx, Store};

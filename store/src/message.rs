@@ -60,6 +60,15 @@ impl<B> IntoIterator for MessageQueue<B> {
     }
 }
 
+impl<'a, B> IntoIterator for &'a MessageQueue<B> {
+    type Item = &'a Message<B>;
+    type IntoIter = std::collections::vec_deque::Iter<'a, Message<B>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl<B> MessageQueue<B> {
     pub fn len(&self) -> usize {
         self.messages.len()
@@ -88,6 +97,25 @@ impl<B> MessageQueue<B> {
             self.messages.push_back(Message { content: Content::Quota, ..message });
             Written::OverQuota { marked: true }
         }
+    }
+
+    /// Appends a message that was accepted before, in another life of this queue.
+    pub(crate) fn restore(&mut self, message: Message<B>) {
+        self.accepts = !matches!(message.content, Content::Quota);
+        self.messages.push_back(message);
+    }
+
+    /// How many messages there are up to the named one.
+    pub(crate) fn through(&self, id: &MessageId) -> Option<usize> {
+        Some(self.messages.iter().position(|message| message.id == *id)? + 1)
+    }
+
+    pub(crate) fn drop_first(&mut self, count: usize) -> Vec<Message<B>> {
+        self.messages.drain(..count.min(self.messages.len())).collect()
+    }
+
+    pub fn iter(&self) -> std::collections::vec_deque::Iter<'_, Message<B>> {
+        self.messages.iter()
     }
 
     /// Takes the first message if it is the named one.

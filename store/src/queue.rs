@@ -7,7 +7,7 @@ use crate::id::QueueId;
 use crate::message::{Message, MessageQueue};
 
 /// What a NEW command and the router's random draws make of a queue.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewQueue {
     pub recipient_id: QueueId,
     pub sender_id: QueueId,
@@ -30,6 +30,9 @@ pub struct Queue<B> {
     /// The day of the last use, in days since 1970: no finer time is kept.
     pub used_day: u32,
     pub(crate) serial: u32,
+    /// The neighbours in the list of the bucket; [`NO_PLACE`](crate::store::NO_PLACE) at its ends.
+    pub(crate) previous: u32,
+    pub(crate) next: u32,
     pub(crate) messages: Option<Box<MessageQueue<B>>>,
 }
 

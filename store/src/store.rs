@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use ringpost_protocol::keys::AuthPublicKey;
 use slab::Slab;
 
-use crate::id::{IdHash, IdHasher, QueueId};
+use crate::id::{BUCKETS, Bucket, IdHash, IdHasher, QueueId};
 use crate::message::{Message, MessageId, MessageQueue, Written};
 use crate::queue::{NewQueue, Queue, Status};
 
@@ -37,12 +37,17 @@ pub struct KeyConflict;
 /// Entries are places in the slab; the IDs stand in the records only.
 type Index = HashTable<u32>;
 
+/// The end of a bucket's list.
+pub(crate) const NO_PLACE: u32 = u32::MAX;
+
 #[derive(Debug)]
 pub struct Store<B> {
     hasher: IdHasher,
     queues: Slab<Queue<B>>,
     by_recipient: Index,
     by_sender: Index,
+    /// The first queue of each bucket.
+    buckets: Box<[u32]>,
     messages: usize,
     next_serial: u32,
 }
@@ -54,6 +59,7 @@ impl<B> Store<B> {
             queues: Slab::new(),
             by_recipient: Index::new(),
             by_sender: Index::new(),
+            buckets: vec![NO_PLACE; BUCKETS].into_boxed_slice(),
             messages: 0,
             next_serial: 0,
         }
@@ -100,6 +106,8 @@ impl<B> Store<B> {
         self.next_serial = serial.wrapping_add(1);
         self.queues.insert(Queue {
             serial,
+            previous: NO_PLACE,
+            next: NO_PLACE,
             recipient_id: new.recipient_id,
             sender_id: new.sender_id,
             recipient_key: new.recipient_key,
@@ -112,6 +120,7 @@ impl<B> Store<B> {
         });
         self.insert_index(Party::Recipient, &new.recipient_id, place);
         self.insert_index(Party::Sender, &new.sender_id, place);
+        self.link(place, self.hasher.hash(&new.recipient_id).bucket());
         Ok(QueueIx { place, serial })
     }
 
@@ -149,6 +158,7 @@ impl<B> Store<B> {
     pub fn delete(&mut self, ix: QueueIx) -> Option<Queue<B>> {
         self.queue(ix)?;
         let queue = self.queues.try_remove(ix.place as usize)?;
+        self.unlink(&queue);
         self.messages -= queue.messages().map_or(0, MessageQueue::len);
         self.remove_index(Party::Recipient, &queue.recipient_id, ix);
         self.remove_index(Party::Sender, &queue.sender_id, ix);
@@ -190,6 +200,61 @@ impl<B> Store<B> {
         }
         self.messages -= expired.len();
         expired
+    }
+
+    /// Appends a message that was accepted before: no quota is looked at. False if there is no such queue.
+    pub fn restore_message(&mut self, ix: QueueIx, message: Message<B>) -> bool {
+        let Some(queue) = self.queue_mut(ix) else { return false };
+        queue.messages.get_or_insert_default().restore(message);
+        self.messages += 1;
+        true
+    }
+
+    /// Drops the messages from the first to the named one. None if it is not there.
+    pub fn take_through(&mut self, ix: QueueIx, id: &MessageId) -> Option<Vec<Message<B>>> {
+        let messages = self.queue_mut(ix)?.messages.as_deref_mut()?;
+        let taken = messages.drop_first(messages.through(id)?);
+        messages.shrink();
+        self.messages -= taken.len();
+        Some(taken)
+    }
+
+    /// The queues of a bucket, in no particular order.
+    pub fn queues_of(&self, bucket: Bucket) -> impl Iterator<Item = (QueueIx, &Queue<B>)> {
+        let mut place = self.buckets.get(bucket.index()).copied().unwrap_or(NO_PLACE);
+        std::iter::from_fn(move || {
+            let queue = self.record(place)?;
+            let ix = QueueIx { place, serial: queue.serial };
+            place = queue.next;
+            Some((ix, queue))
+        })
+    }
+
+    /// Puts the queue at `place` in front of its bucket's list.
+    fn link(&mut self, place: u32, bucket: Bucket) {
+        let Some(head) = self.buckets.get_mut(bucket.index()) else { return };
+        let next = std::mem::replace(head, place);
+        if let Some(queue) = self.queues.get_mut(place as usize) {
+            queue.next = next;
+        }
+        if let Some(queue) = self.queues.get_mut(next as usize) {
+            queue.previous = place;
+        }
+    }
+
+    /// Takes a queue that has left the table out of its bucket's list.
+    fn unlink(&mut self, removed: &Queue<B>) {
+        if let Some(next) = self.queues.get_mut(removed.next as usize) {
+            next.previous = removed.previous;
+        }
+        if let Some(previous) = self.queues.get_mut(removed.previous as usize) {
+            previous.next = removed.next;
+        } else {
+            let bucket = self.hasher.hash(&removed.recipient_id).bucket();
+            if let Some(head) = self.buckets.get_mut(bucket.index()) {
+                *head = removed.next;
+            }
+        }
     }
 
     /// The queues at some places, for work that goes through all of them in small steps.
@@ -342,10 +407,19 @@ mod tests {
             assert_eq!(store.message_count(), model.values().map(VecDeque::len).sum::<usize>());
         }
         assert_eq!(store.queues_between(0..u32::MAX).count(), model.len());
+        let mut by_bucket = 0;
+        for bucket in (0..BUCKETS).filter_map(Bucket::from_index) {
+            for (ix, queue) in store.queues_of(bucket) {
+                assert_eq!(store.hasher().hash(&queue.recipient_id).bucket(), bucket);
+                assert_eq!(store.find(Party::Recipient, &queue.recipient_id), Some(ix));
+                by_bucket += 1;
+            }
+        }
+        assert_eq!(by_bucket, model.len());
     }
 
     #[test]
     fn a_queue_record_is_small() {
-        assert!(size_of::<Queue<[u64; 2]>>() <= 240, "{}", size_of::<Queue<[u64; 2]>>());
+        assert!(size_of::<Queue<[u64; 2]>>() <= 248, "{}", size_of::<Queue<[u64; 2]>>());
     }
 }

@@ -1,0 +1,414 @@
+//! The log over segments: its state, appending, and what came of operations.
+
+use std::collections::VecDeque;
+
+use super::clean::Cleaning;
+use super::commit::{Flight, Synced};
+use super::config::{Counts, LogConfig, Mutation};
+use super::op::{Buffers, Completion, DiskError, Op, Purpose, ReadRequest, Request, Token};
+use super::page::{BLOCK_BYTES, LogKey, blocks_of};
+use super::record::{BodyMeta, Record};
+use super::segments::Segments;
+use super::spare::Spare;
+use super::stream::{COMMIT_BLOCKS_MAX, Pending, Pool};
+use super::{AppendError, BodyPlace, Durability, Entry, Log, Position, StoredBody};
+use crate::id::{Bucket, PartitionMap};
+use crate::store::Store;
+
+/// A shard's log. It holds no file and does no I/O: [`advance`](Self::advance) it, carry out what
+/// [`next_request`](Self::next_request) gives, and tell it by [`complete`](Self::complete).
+#[derive(Debug)]
+pub struct SegmentLog<A: Buffers> {
+    pub(super) config: LogConfig,
+    pub(super) pool: Pool<A>,
+    pub(super) log: LogKey,
+    pub(super) map: PartitionMap,
+    pub(super) salt: u64,
+    pub(super) inherits: bool,
+    pub(super) now_ms: u64,
+    pub(super) segments: Segments,
+    /// The segment that commits go to, in the table; its sequence number; the block behind the last sealed commit.
+    pub(super) current: u32,
+    pub(super) current_sequence: u32,
+    pub(super) cursor: u32,
+    pub(super) spare: Spare,
+    pub(super) next_commit: u64,
+    pub(super) next_lsn: u64,
+    pub(super) open: Option<Pending<A::Buffer>>,
+    pub(super) sealed: VecDeque<Pending<A::Buffer>>,
+    pub(super) flight: Flight<A::Buffer>,
+    pub(super) synced: Synced,
+    pub(super) requests: VecDeque<Request<A::Buffer>>,
+    pub(super) cleaning: Cleaning,
+    pub(super) failed: Option<String>,
+    pub(super) counts: Counts,
+    pub(super) scratch: Vec<u8>,
+}
+
+/// What blocks are wanted for. The last part of the space is kept for what frees some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Growth,
+    /// Records that end something.
+    Ending,
+    /// A commit that says that others are durable, so that what ended can be erased.
+    Proof,
+}
+
+/// How long after a lack of space things are tried again.
+pub(super) const RETRY_MS: u64 = 1_000;
+
+impl<A: Buffers> SegmentLog<A> {
+    /// Blocks that a batch may take. A batch is as large as what one 16 KB block of a connection can carry, and one
+    /// body is at most 4 blocks: this leaves room.
+    pub const BATCH_BLOCKS_MAX: u32 = 256;
+
+    /// A log that goes on from `segments` and `cleaning`. Its first segment is `sequence` 1, which exists.
+    pub(super) fn new(
+        config: LogConfig,
+        buffers: A,
+        log: LogKey,
+        (map, salt, inherits): (PartitionMap, u64, bool),
+        mut segments: Segments,
+        cleaning: Cleaning,
+    ) -> Self {
+        let current = segments.enter(log, 1);
+        Self {
+            config,
+            pool: Pool::new(buffers),
+            log,
+            map,
+            salt,
+            inherits,
+            now_ms: 0,
+            segments,
+            current,
+            current_sequence: 1,
+            cursor: 1,
+            spare: Spare::Wanted,
+            next_commit: 1,
+            next_lsn: 0,
+            open: None,
+            sealed: VecDeque::new(),
+            flight: Flight::Idle,
+            synced: Synced::default(),
+            requests: VecDeque::new(),
+            cleaning,
+            failed: None,
+            counts: Counts::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The same log with other buffers. For a log that was just started, which has nothing under way.
+    pub fn with_buffers<A2: Buffers>(self, buffers: A2) -> SegmentLog<A2> {
+        debug_assert!(self.open.is_none() && self.sealed.is_empty() && self.requests.is_empty());
+        debug_assert!(matches!(self.flight, Flight::Idle));
+        SegmentLog {
+            config: self.config,
+            pool: Pool::new(buffers),
+            log: self.log,
+            map: self.map,
+            salt: self.salt,
+            inherits: self.inherits,
+            now_ms: self.now_ms,
+            segments: self.segments,
+            current: self.current,
+            current_sequence: self.current_sequence,
+            cursor: self.cursor,
+            spare: self.spare,
+            next_commit: self.next_commit,
+            next_lsn: self.next_lsn,
+            open: None,
+            sealed: VecDeque::new(),
+            flight: Flight::Idle,
+            synced: self.synced,
+            requests: VecDeque::new(),
+            cleaning: self.cleaning,
+            failed: self.failed,
+            counts: self.counts,
+            scratch: self.scratch,
+        }
+    }
+
+    /// Whether the first root is on the disk and nothing is under way.
+    pub(super) fn is_based(&self) -> bool {
+        self.cleaning.is_based()
+            && matches!(self.flight, Flight::Idle)
+            && !matches!(self.spare, Spare::Wanted | Spare::Making)
+            && self.open.is_none()
+            && self.sealed.is_empty()
+            && self.synced.written_commit == self.synced.commit
+    }
+
+    /// Whether there was no space to write the first root.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.cleaning.has_given_up()
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Segments that hold something of this shard.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// What is on the disk for certain, whatever may be answered.
+    pub fn synced_up_to(&self) -> Position {
+        Position(self.synced.lsn)
+    }
+
+    /// Why the log has stopped for good, if it has.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// Whether the next record that adds something would be refused for lack of space.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self.spare, Spare::NoSpace { .. })
+    }
+
+    /// The next operation to carry out.
+    pub fn next_request(&mut self) -> Option<Request<A::Buffer>> {
+        if self.failed.is_some() {
+            return None;
+        }
+        self.requests.pop_front()
+    }
+
+    pub(super) fn request(&mut self, purpose: Purpose, op: Op<A::Buffer>) {
+        if let Op::Write { bytes, .. } = &op {
+            self.counts.written_bytes += *bytes as u64;
+        }
+        self.requests.push_back(Request { token: Token(purpose), op });
+    }
+
+    pub(super) fn fail(&mut self, what: &str, error: &DiskError) {
+        self.failed.get_or_insert_with(|| format!("{what}: {error}"));
+    }
+
+    /// Goes on with all that is due: the next commit, the next segment, a step of renewing images and erasing. To be
+    /// called after appending, after completions, and every few milliseconds: `next_wake_ms` says when at the latest.
+    /// One call encodes at most [`STEP_BYTES`](super::clean::STEP_BYTES) of images, and one image.
+    pub fn advance<B: StoredBody>(&mut self, now_ms: u64, store: &Store<B>) {
+        self.now_ms = self.now_ms.max(now_ms);
+        if self.failed.is_some() {
+            return;
+        }
+        self.make_spare();
+        self.clean(store);
+        self.drive_commits();
+    }
+
+    /// When [`advance`](Self::advance) has something to do although nothing was appended or completed.
+    pub fn next_wake_ms(&self) -> Option<u64> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let spare = match self.spare {
+            Spare::NoSpace { retry_ms } => Some(retry_ms),
+            _ => None,
+        };
+        [spare, self.commit_wake_ms(), self.clean_wake_ms()].into_iter().flatten().min()
+    }
+
+    /// What an operation came to.
+    pub fn complete(&mut self, completion: Completion<A::Buffer>) {
+        let Completion { token: Token(purpose), result, buffer } = completion;
+        match purpose {
+            Purpose::CommitWrite { block, bytes } => self.commit_written((block, bytes), result, buffer),
+            Purpose::CommitSync => self.commit_synced(result),
+            Purpose::Spare(step) => self.spare_made(step, result),
+            Purpose::Root(step) => self.root_made(step, result),
+            Purpose::Erase => self.erased(result),
+        }
+    }
+
+    /// The read that gives a message's body. Blocks of a message that has left its queue in the meantime may read as
+    /// zeros, or their file may be gone: look whether the message is still there when the read is done.
+    pub fn read(&self, place: BodyPlace) -> Option<ReadRequest> {
+        Some(ReadRequest {
+            file: self.segments.get(place.segment)?.file(),
+            offset: u64::from(place.block) * BLOCK_BYTES as u64,
+            bytes: blocks_of(place.len()) as usize * BLOCK_BYTES,
+            body_bytes: place.len(),
+        })
+    }
+
+    /// The body from the blocks that a [`read`](Self::read) gave. None: they were damaged, and must not be delivered.
+    pub fn body<'a>(&self, place: BodyPlace, blocks: &'a [u8]) -> Option<&'a [u8]> {
+        if self.config.mutated(Mutation::IgnoreCrcAtDelivery) {
+            return blocks.get(..place.len());
+        }
+        place.body_in(blocks)
+    }
+
+    pub(super) fn segment_blocks(&self) -> u32 {
+        u32::try_from(self.config.segment_bytes / BLOCK_BYTES as u64).unwrap_or(u32::MAX)
+    }
+
+    /// The block behind everything that was appended.
+    pub(super) fn end(&self) -> u32 {
+        self.open.as_ref().map_or(self.cursor, Pending::end)
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |commit| commit.blocks);
+        let sealed: u32 = self.sealed.iter().map(|commit| commit.blocks).sum();
+        (open + sealed) as usize * BLOCK_BYTES
+    }
+
+    /// Whether so many blocks can be appended.
+    pub(super) fn room(&self, blocks: u32, to_what_end: Use) -> Result<(), AppendError> {
+        if let Some(failure) = &self.failed {
+            return Err(AppendError::Failed(failure.clone()));
+        }
+        let reserve = match to_what_end {
+            Use::Growth => self.segment_blocks() / 8,
+            Use::Ending => self.segment_blocks() / 32 + 1,
+            Use::Proof => 0,
+        };
+        // A new commit needs a page of its own.
+        let in_current = self.end() + 1 + blocks + reserve <= self.segment_blocks();
+        match self.spare {
+            Spare::Ready => Ok(()),
+            _ if in_current => Ok(()),
+            Spare::NoSpace { .. } => Err(AppendError::NoSpace),
+            Spare::Wanted | Spare::Making => Err(AppendError::Busy),
+        }
+    }
+
+    /// Appends a record with the blocks that belong to it. There must be room.
+    pub(super) fn push(&mut self, record: &Record<BodyMeta>, bucket: Bucket, extent: &[u8]) -> (u32, u32) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        record.encode(bucket, &mut scratch);
+        let extent_blocks = blocks_of(extent.len());
+        let segment_blocks = self.segment_blocks();
+        if let Some(open) = &self.open {
+            let needed = open.blocks_needed(scratch.len(), extent_blocks);
+            if open.blocks + needed > COMMIT_BLOCKS_MAX || open.end() + needed > segment_blocks {
+                self.seal();
+            }
+        }
+        if self.open.is_none() {
+            self.open_commit(1 + extent_blocks);
+        }
+        self.next_lsn += 1;
+        let mut at = (self.current, 0);
+        if let Some(open) = &mut self.open {
+            at = (open.segment, open.push(&scratch, extent, &mut self.pool));
+        }
+        self.scratch = scratch;
+        at
+    }
+
+    fn push_entry(&mut self, entry: &Entry<'_>, places: &mut Vec<BodyPlace>) {
+        let bucket = entry.hash.bucket();
+        if entry.record.ends_something() {
+            self.cleaning.has_history = true;
+        }
+        let mut extent: &[u8] = &[];
+        let record = entry.record.clone().map_body(|body| {
+            extent = body;
+            // The length was checked.
+            BodyMeta::of(body).unwrap_or(BodyMeta { bytes: 0, crc: 0 })
+        });
+        let (segment, block) = self.push(&record, bucket, extent);
+        self.counts.appended_bytes += extent.len() as u64 + RECORD_BYTES_TYPICAL;
+        if let Record::Message { body, .. } = record {
+            self.segments.count_live(segment);
+            places.push(BodyPlace { segment, block, crc: body.crc, bytes: body.bytes });
+        }
+        self.mark_dirty(bucket);
+    }
+
+    /// Ends the open commit. What comes next goes into another.
+    pub(super) fn seal(&mut self) {
+        if let Some(commit) = self.open.take() {
+            self.cursor = commit.end();
+            self.sealed.push_back(commit);
+        }
+    }
+
+    pub(super) fn open_commit(&mut self, blocks: u32) {
+        if self.cursor + blocks > self.segment_blocks() {
+            self.next_segment();
+        }
+        let number = self.next_commit;
+        self.next_commit += 1;
+        if let Some(segment) = self.segments.get_mut(self.current) {
+            segment.last_commit = number;
+        }
+        self.cleaning.commit_opened(number, self.current_sequence, self.cursor, self.next_lsn);
+        let place = (self.current, self.current_sequence, self.cursor);
+        self.open = Some(Pending::new(number, place, self.next_lsn, &mut self.pool));
+    }
+
+    fn next_segment(&mut self) {
+        debug_assert!(matches!(self.spare, Spare::Ready), "room was not asked for");
+        if let Some(segment) = self.segments.get_mut(self.current) {
+            segment.sealed = true;
+        }
+        self.current_sequence += 1;
+        self.current = self.segments.enter(self.log, self.current_sequence);
+        self.cursor = 1;
+        self.spare = Spare::Wanted;
+    }
+}
+
+/// What a record counts as in [`Counts::appended_bytes`]: about the mean of what records take.
+const RECORD_BYTES_TYPICAL: u64 = 64;
+
+impl<A: Buffers> Log for SegmentLog<A> {
+    fn append(
+        &mut self,
+        entries: &[Entry<'_>],
+        places: &mut Vec<BodyPlace>,
+    ) -> Result<Position, AppendError> {
+        let mut blocks = 0;
+        let mut grows = false;
+        for entry in entries {
+            if let Record::Message { body, .. } = &entry.record {
+                if body.len() > ringpost_protocol::limits::SEND_BODY_BYTES_MAX {
+                    return Err(AppendError::TooLarge);
+                }
+                blocks += blocks_of(body.len());
+            }
+            grows |= entry.record.grows();
+        }
+        // A page holds at least 27 records; one more for what is left of the open page.
+        blocks += u32::try_from(entries.len() / 27).unwrap_or(u32::MAX) + 1;
+        if blocks > Self::BATCH_BLOCKS_MAX.min(self.segment_blocks() / 2) {
+            return Err(AppendError::TooLarge);
+        }
+        let room = if self.pending_bytes() > self.config.pending_bytes_max {
+            Err(AppendError::Busy)
+        } else {
+            self.room(blocks, if grows { Use::Growth } else { Use::Ending })
+        };
+        match room {
+            Err(AppendError::Busy) => self.counts.refused_busy += 1,
+            Err(AppendError::NoSpace) => self.counts.refused_no_space += 1,
+            _ => {}
+        }
+        room?;
+        for entry in entries {
+            self.push_entry(entry, places);
+        }
+        Ok(Position(self.next_lsn))
+    }
+
+    fn durable_up_to(&self) -> Position {
+        match self.config.durability {
+            Durability::Always => Position(self.answerable_lsn()),
+            Durability::Interval { .. } | Durability::Off => Position(self.next_lsn),
+        }
+    }
+
+    fn erase(&mut self, place: BodyPlace) {
+        self.erase_extent(place.segment, place.block, blocks_of(place.len()));
+    }
+}

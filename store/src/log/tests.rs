@@ -1,0 +1,225 @@
+//! Properties of the encodings, and recovery from files of any content.
+
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use ringpost_protocol::command::{MsgFlags, QueueMode};
+use ringpost_protocol::keys::AuthPublicKey;
+
+use super::codec::Reader;
+use super::page::{BLOCK_BYTES, LogKey, PAGE_HEADER_BYTES, PageHeader, seal};
+use super::record::{BodyMeta, Record};
+use super::root::{Floor, Root, RootEntry};
+use super::segments::segment_file;
+use super::{FileKind, FileName, LogConfig, Op, StartConfig, image, start};
+use crate::disk::{Disk, HeapBuffer};
+use crate::id::{BUCKETS, Bucket, IdHasher};
+use crate::queue::NewQueue;
+use crate::sim::SimDisk;
+use crate::store::Store;
+use crate::{BodyPlace, Party};
+
+fn id() -> impl Strategy<Value = [u8; 24]> {
+    any::<[u8; 24]>()
+}
+
+fn key() -> impl Strategy<Value = AuthPublicKey> {
+    prop_oneof![
+        any::<[u8; 32]>().prop_map(AuthPublicKey::Ed25519),
+        any::<[u8; 32]>().prop_map(AuthPublicKey::X25519),
+        prop::collection::vec(any::<u8>(), 57)
+            .prop_map(|key| AuthPublicKey::Ed448(Box::new(key.try_into().unwrap()))),
+    ]
+}
+
+fn mode() -> impl Strategy<Value = Option<QueueMode>> {
+    prop_oneof![Just(None), Just(Some(QueueMode::Messaging)), Just(Some(QueueMode::Contact))]
+}
+
+fn new_queue() -> impl Strategy<Value = NewQueue> {
+    (id(), id(), key(), any::<[u8; 32]>(), mode()).prop_map(
+        |(recipient_id, sender_id, recipient_key, delivery_secret, mode)| NewQueue {
+            recipient_id,
+            sender_id,
+            recipient_key,
+            delivery_secret,
+            mode,
+        },
+    )
+}
+
+fn record() -> impl Strategy<Value = Record<BodyMeta>> {
+    prop_oneof![
+        (new_queue(), any::<u32>()).prop_map(|(new, today)| Record::Create { new, today }),
+        (id(), key()).prop_map(|(queue, key)| Record::Secure { queue, key }),
+        id().prop_map(|queue| Record::Suspend { queue }),
+        id().prop_map(|queue| Record::Delete { queue }),
+        (id(), id(), any::<u64>(), any::<bool>(), 0..=16_088_u16, any::<u32>()).prop_map(
+            |(queue, id, received_secs, notification, bytes, crc)| Record::Message {
+                queue,
+                id,
+                received_secs,
+                flags: MsgFlags { notification },
+                body: BodyMeta { bytes, crc },
+            }
+        ),
+        (id(), id(), any::<u64>()).prop_map(|(queue, id, received_secs)| Record::Quota {
+            queue,
+            id,
+            received_secs
+        }),
+        (id(), id()).prop_map(|(queue, id)| Record::Take { queue, id }),
+        (id(), id()).prop_map(|(queue, through)| Record::Expire { queue, through }),
+        (id(), any::<u32>()).prop_map(|(queue, today)| Record::Used { queue, today }),
+        any::<u32>().prop_map(|blocks| Record::Image { blocks }),
+    ]
+}
+
+fn config() -> StartConfig {
+    StartConfig {
+        log: LogConfig { segment_bytes: 16 * BLOCK_BYTES as u64, ..LogConfig::default() },
+        shards: 2,
+        skip_corrupt: false,
+        salt: 1,
+        threads: false,
+    }
+}
+
+fn put(disk: &SimDisk, file: FileName, content: &[u8]) {
+    let bytes = content.len().next_multiple_of(BLOCK_BYTES);
+    let mut buffer = HeapBuffer::new(bytes);
+    buffer.as_mut()[..content.len()].copy_from_slice(content);
+    disk.perform(&Op::<HeapBuffer>::Create { file, bytes: bytes as u64 }).unwrap();
+    disk.perform(&Op::Write { file, offset: 0, buffer, bytes }).unwrap();
+}
+
+/// Files of a generation with one shard whose root is right, and whose segment holds `pages`.
+fn disk_with(pages: &[(PageHeader, Vec<u8>)], entries: Vec<RootEntry>) -> SimDisk {
+    let log = LogKey { generation: 1, shard: 0 };
+    let disk = SimDisk::new(1, 0);
+    let floor = Floor { sequence: 1, block: 1, commit: 1, lsn: 0 };
+    let root = Root { log, shards: 1, sequence: 1, salt: 7, floor, durable_commit: 0, entries };
+    let mut content = vec![0; Root::encoded_bytes(root.entries.len()).next_multiple_of(BLOCK_BYTES)];
+    root.encode(&mut content);
+    put(&disk, FileName { kind: FileKind::Root, generation: 1, shard: 0, sequence: 1 }, &content);
+    let mut segment = vec![0; 16 * BLOCK_BYTES];
+    for (header, records) in pages {
+        let at = header.block as usize % 16 * BLOCK_BYTES;
+        let block = &mut segment[at..at + BLOCK_BYTES];
+        let len = records.len().min(BLOCK_BYTES - PAGE_HEADER_BYTES);
+        block[PAGE_HEADER_BYTES..PAGE_HEADER_BYTES + len].copy_from_slice(&records[..len]);
+        header.encode(block);
+    }
+    put(&disk, segment_file(log, 1), &segment);
+    disk
+}
+
+fn header(block: u32, commit: u64) -> PageHeader {
+    PageHeader {
+        salt: 7,
+        log: LogKey { generation: 1, shard: 0 },
+        sequence: 1,
+        block,
+        commit,
+        durable_through: 0,
+        first_lsn: 0,
+        page: 0,
+        pages: 1,
+        next_page_blocks: 0,
+        commit_blocks: 1,
+        records: 0,
+        used: 4_096,
+    }
+}
+
+proptest! {
+    #[test]
+    fn records_are_read_as_they_were_written(record in record(), index in 0..BUCKETS) {
+        let bucket = Bucket::from_index(index).unwrap();
+        let mut bytes = Vec::new();
+        record.encode(bucket, &mut bytes);
+        // The batch limit of `append` counts on 27 records in a page.
+        prop_assert!(bytes.len() <= (BLOCK_BYTES - PAGE_HEADER_BYTES) / 27);
+        let mut reader = Reader(&bytes);
+        prop_assert_eq!(Record::decode(&mut reader).unwrap(), (bucket, record));
+        prop_assert!(reader.0.is_empty());
+        for cut in 0..bytes.len() {
+            prop_assert!(Record::decode(&mut Reader(&bytes[..cut])).is_err());
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_a_record_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Record::decode(&mut Reader(&bytes));
+        let bucket = Bucket::from_index(usize::from(bytes.first().copied().unwrap_or(0))).unwrap();
+        let mut store: Store<BodyPlace> = Store::new(IdHasher::new(&[1; 16]));
+        let _ = image::restore(&bytes, bucket, &mut store, |_, _| 0);
+        let mut root = bytes.clone();
+        seal(&mut root);
+        let _ = Root::decode(&root);
+    }
+
+    /// Pages whose checksums are right and whose content is anything: what only a fault of ours could write.
+    #[test]
+    fn recovery_survives_any_page(
+        fields in prop::collection::vec((any::<[u32; 6]>(), any::<[u16; 4]>(), 0..5_u8), 1..4),
+        records in prop::collection::vec(any::<u8>(), 0..200),
+        real in prop::collection::vec(record(), 0..10),
+        entry in any::<[u32; 6]>(),
+        skip_corrupt in any::<bool>(),
+    ) {
+        let mut pages = Vec::new();
+        for (n, (wide, narrow, wild)) in fields.into_iter().enumerate() {
+            let mut content = Vec::new();
+            for record in &real {
+                record.encode(Bucket::from_index(wide[0] as usize % BUCKETS).unwrap(), &mut content);
+            }
+            content.extend_from_slice(&records);
+            let mut header = header(u32::try_from(n).unwrap() + 1, n as u64 + 1);
+            header.records = narrow[0] % 20;
+            header.commit_blocks = 1 + wide[1] % 3;
+            if wild > 2 {
+                header.used = narrow[1];
+                header.pages = narrow[2];
+                header.page = narrow[3];
+                header.next_page_blocks = wide[2];
+                header.commit_blocks = wide[3];
+                header.first_lsn = u64::from(wide[4]);
+                header.durable_through = u64::from(wide[5]);
+            }
+            pages.push((header, content));
+        }
+        let place = super::image::DiskPlace {
+            log: LogKey { generation: 1, shard: 0 },
+            sequence: entry[0] % 3,
+            block: entry[1] % 20,
+        };
+        let bucket = Bucket::from_index(entry[2] as usize % BUCKETS).unwrap();
+        let entries = vec![RootEntry { bucket, place, bytes: entry[3] % 70_000, crc: entry[4], lsn: 3 }];
+        let disk = disk_with(&pages, entries);
+        let config = StartConfig { skip_corrupt, ..config() };
+        let _ = start::<_, BodyPlace>(&disk, &config, IdHasher::new(&[1; 16]));
+    }
+}
+
+#[test]
+fn an_ordinary_page_is_replayed() {
+    let hasher = IdHasher::new(&[1; 16]);
+    let new = NewQueue {
+        recipient_id: [1; 24],
+        sender_id: [2; 24],
+        recipient_key: AuthPublicKey::Ed25519([3; 32]),
+        delivery_secret: [4; 32],
+        mode: None,
+    };
+    let mut records = Vec::new();
+    Record::Create { new, today: 5 }.encode(hasher.hash(&[1; 24]).bucket(), &mut records);
+    let mut header = header(1, 1);
+    header.records = 1;
+    header.used = u16::try_from(PAGE_HEADER_BYTES + records.len()).unwrap();
+    let disk = disk_with(&[(header, records)], Vec::new());
+    let started = start::<_, BodyPlace>(&disk, &config(), hasher).unwrap();
+    let found = started.shards.iter().filter(|shard| shard.store.find(Party::Recipient, &[1; 24]).is_some());
+    assert_eq!(found.count(), 1);
+    assert_eq!((started.replayed, started.generation), (1, 2));
+}

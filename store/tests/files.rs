@@ -1,0 +1,291 @@
+//! The log on real files: starts with other numbers of shards, a log cut off anywhere, damage that is passed over, and
+//! what erasing leaves.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use ringpost_protocol::command::MsgFlags;
+use ringpost_protocol::keys::AuthPublicKey;
+use ringpost_store::disk::{Disk, FileDisk};
+use ringpost_store::log::{
+    Completion, FileKind, LogConfig, Op, StartConfig, StartError, Started, StartedShard, start,
+};
+use ringpost_store::{
+    BodyPlace, Content, Entry, IdHasher, Log, Message, NewQueue, Party, QueueId, QueueIx, Record,
+};
+
+const BODY_BYTES: usize = 16_048;
+
+fn hasher() -> IdHasher {
+    IdHasher::new(&[9; 16])
+}
+
+fn config(shards: usize) -> StartConfig {
+    StartConfig {
+        log: LogConfig { segment_bytes: 256 << 10, erase_within_ms: 1_000, ..LogConfig::default() },
+        shards,
+        skip_corrupt: false,
+        salt: 0x1234_5678_9abc_def0,
+        threads: true,
+    }
+}
+
+/// Carries out all that the log wants until it wants nothing.
+fn settle(disk: &FileDisk, shard: &mut StartedShard<BodyPlace>, now_ms: u64) {
+    loop {
+        shard.log.advance(now_ms, &shard.store);
+        let mut is_quiet = true;
+        while let Some(request) = shard.log.next_request() {
+            is_quiet = false;
+            let result = disk.perform(&request.op);
+            let buffer = match request.op {
+                Op::Write { buffer, .. } => Some(buffer),
+                _ => None,
+            };
+            shard.log.complete(Completion { token: request.token, result, buffer });
+        }
+        if is_quiet {
+            assert_eq!(shard.log.failure(), None);
+            return;
+        }
+    }
+}
+
+fn queue_id(n: u16) -> QueueId {
+    let mut id = [0x77; 24];
+    id[..2].copy_from_slice(&n.to_be_bytes());
+    id
+}
+
+fn body(n: u16) -> Vec<u8> {
+    format!("the body of message {n:05} ").into_bytes().into_iter().cycle().take(BODY_BYTES).collect()
+}
+
+fn home(started: &Started<BodyPlace>, id: &QueueId) -> usize {
+    let map = ringpost_store::PartitionMap::new(started.shards.len()).unwrap();
+    map.home(hasher().hash(id).partition())
+}
+
+fn append(shard: &mut StartedShard<BodyPlace>, id: &QueueId, record: Record<&[u8]>) -> Vec<BodyPlace> {
+    let mut places = Vec::new();
+    shard.log.append(&[Entry { hash: hasher().hash(id), record }], &mut places).unwrap();
+    places
+}
+
+fn create(shard: &mut StartedShard<BodyPlace>, n: u16) -> QueueIx {
+    let recipient_id = queue_id(n);
+    let mut sender_id = recipient_id;
+    sender_id[23] = 1;
+    let new = NewQueue {
+        recipient_id,
+        sender_id,
+        recipient_key: AuthPublicKey::Ed25519([1; 32]),
+        delivery_secret: [2; 32],
+        mode: None,
+    };
+    append(shard, &recipient_id, Record::Create { new: new.clone(), today: 1 });
+    shard.store.create(new, 1).unwrap()
+}
+
+fn send(shard: &mut StartedShard<BodyPlace>, ix: QueueIx, id: &QueueId, n: u16) {
+    let (flags, body) = (MsgFlags::default(), body(n));
+    let message_id = queue_id(n);
+    let record = Record::Message { queue: *id, id: message_id, received_secs: 1, flags, body: &body[..] };
+    let place = append(shard, id, record)[0];
+    let content = Content::Sent { flags, body: place };
+    shard.store.write(ix, Message { id: message_id, received_secs: 1, content }, 128);
+}
+
+fn take(shard: &mut StartedShard<BodyPlace>, ix: QueueIx, id: &QueueId) {
+    let message_id = shard.store.first_message(ix).unwrap().id;
+    append(shard, id, Record::Take { queue: *id, id: message_id });
+    if let Content::Sent { body, .. } = shard.store.take_message(ix, &message_id).unwrap().content {
+        shard.log.erase(body);
+    }
+}
+
+/// The numbers of the messages that are there, with their bodies read and compared.
+fn messages(disk: &FileDisk, started: &Started<BodyPlace>, id: &QueueId) -> Vec<u16> {
+    let shard = &started.shards[home(started, id)];
+    let ix = shard.store.find(Party::Recipient, id).expect("the queue is there");
+    let mut found = Vec::new();
+    for message in shard.store.queue(ix).unwrap().messages().into_iter().flatten() {
+        let Content::Sent { body: place, .. } = message.content else { panic!("a quota message") };
+        let read = shard.log.read(place).unwrap();
+        let mut blocks = vec![0; read.bytes];
+        disk.read(read.file, read.offset, &mut blocks).unwrap();
+        let n = u16::from_be_bytes(message.id[..2].try_into().unwrap());
+        assert_eq!(shard.log.body(place, &blocks), Some(&body(n)[..]));
+        found.push(n);
+    }
+    found
+}
+
+fn starts(disk: &FileDisk, shards: usize) -> Started<BodyPlace> {
+    start(disk, &config(shards), hasher()).unwrap()
+}
+
+/// Twenty queues with three messages each, of which the first was taken.
+fn filled(directory: &Path) -> FileDisk {
+    let disk = FileDisk::new(directory);
+    let mut started = starts(&disk, 3);
+    for n in 0..20 {
+        let id = queue_id(n);
+        let shard = home(&started, &id);
+        let shard = &mut started.shards[shard];
+        let ix = create(shard, n);
+        for message in 0..3 {
+            send(shard, ix, &id, n * 10 + message);
+        }
+        settle(&disk, shard, 0);
+        take(shard, ix, &id);
+        settle(&disk, shard, 0);
+    }
+    disk
+}
+
+#[test]
+fn queues_move_with_the_number_of_shards() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = filled(directory.path());
+    for shards in [1, 4, 2, 7, 3] {
+        let started = starts(&disk, shards);
+        for n in 0..20 {
+            assert_eq!(messages(&disk, &started, &queue_id(n)), [n * 10 + 1, n * 10 + 2], "{shards} shards");
+        }
+        assert_eq!(started.torn, []);
+    }
+}
+
+#[test]
+fn taken_messages_leave_files_and_their_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = filled(directory.path());
+    let contains = |text: &str| {
+        disk.list().unwrap().iter().any(|(file, _)| {
+            let content = std::fs::read(disk.path(*file)).unwrap();
+            content.windows(text.len()).any(|part| part == text.as_bytes())
+        })
+    };
+    assert!(contains("the body of message 00000 ") && contains("the body of message 00001 "));
+    let mut started = starts(&disk, 2);
+    for shard in &mut started.shards {
+        settle(&disk, shard, 2_000);
+    }
+    for n in 0..20 {
+        assert!(!contains(&format!("the body of message {:05} ", n * 10)));
+        assert!(contains(&format!("the body of message {:05} ", n * 10 + 1)));
+    }
+    let occupied: u64 = disk
+        .list()
+        .unwrap()
+        .iter()
+        .filter(|(file, _)| file.kind == FileKind::Segment && file.generation == 1)
+        .map(|(file, _)| std::fs::metadata(disk.path(*file)).unwrap().blocks() * 512)
+        .sum();
+    // Forty bodies and a header for each segment, where the file system can punch holes.
+    assert!(occupied <= 40 * 16_384 + 3 * 4 * 4_096, "{occupied}");
+}
+
+/// Cuts the file at every byte of the last kilobyte that holds anything, and at some places before.
+#[test]
+fn a_log_cut_off_anywhere_starts_or_says_what_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FileDisk::new(directory.path());
+    let mut started = starts(&disk, 1);
+    let shard = &mut started.shards[0];
+    let ix = create(shard, 0);
+    for n in 0..5 {
+        send(shard, ix, &queue_id(0), n);
+        settle(&disk, shard, 0);
+    }
+    drop(started);
+    let segment = disk
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|(file, _)| file)
+        .filter(|file| file.kind == FileKind::Segment && file.sequence == 1)
+        .max()
+        .unwrap();
+    let content = std::fs::read(disk.path(segment)).unwrap();
+    let end = content.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    let (mut whole, mut refused) = (0, 0);
+    // A segment is made with all its blocks, so a shorter one was damaged, and is refused where that matters.
+    for bytes in
+        (end - 1_024..=end).chain((0..end).step_by(4_093)).chain([end.next_multiple_of(4_096) + 4_096])
+    {
+        let copy = tempfile::tempdir().unwrap();
+        for (file, _) in disk.list().unwrap() {
+            std::fs::copy(disk.path(file), copy.path().join(file.to_string())).unwrap();
+        }
+        let other = FileDisk::new(copy.path());
+        let file = std::fs::OpenOptions::new().write(true).open(other.path(segment)).unwrap();
+        file.set_len(bytes as u64).unwrap();
+        match start::<_, BodyPlace>(&other, &config(1), hasher()) {
+            Ok(started) => {
+                assert_eq!(messages(&other, &started, &queue_id(0)), [0, 1, 2, 3, 4], "cut at {bytes}");
+                whole += 1;
+            }
+            Err(StartError::Corrupt(what)) => {
+                assert_eq!(what.file, segment);
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        if bytes < end - 1_024 {
+            continue;
+        }
+        // The same as a crash can leave it: all the blocks are there, the last ones were not written.
+        file.set_len(content.len() as u64).unwrap();
+        let started = start::<_, BodyPlace>(&other, &config(1), hasher()).unwrap();
+        let found = messages(&other, &started, &queue_id(0));
+        assert!(found[..] == [0, 1, 2, 3, 4] || found[..] == [0, 1, 2, 3], "{found:?} at {bytes}");
+    }
+    assert!(whole >= 1 && refused >= 1_024, "{whole} {refused}");
+}
+
+#[test]
+fn damage_is_named_and_passed_over_if_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FileDisk::new(directory.path());
+    let mut started = starts(&disk, 1);
+    let shard = &mut started.shards[0];
+    for n in 0..5 {
+        create(shard, n);
+        settle(&disk, shard, 0);
+    }
+    drop(started);
+    let segment =
+        disk.list().unwrap().into_iter().map(|(file, _)| file).filter(|file| file.sequence == 1).min();
+    let path = disk.path(segment.unwrap());
+    let mut content = std::fs::read(&path).unwrap();
+    // Commits of one page each: the third lies in the third block behind the header.
+    content[3 * 4_096 + 100] ^= 1;
+    std::fs::write(&path, content).unwrap();
+    let Err(StartError::Corrupt(what)) = start::<_, BodyPlace>(&disk, &config(1), hasher()) else {
+        panic!("the damage was not noticed");
+    };
+    assert_eq!((Some(what.file), what.offset), (segment, 3 * 4_096));
+    let started: Started<BodyPlace> =
+        start(&disk, &StartConfig { skip_corrupt: true, ..config(1) }, hasher()).unwrap();
+    let there: Vec<u16> =
+        (0..5).filter(|n| started.shards[0].store.find(Party::Recipient, &queue_id(*n)).is_some()).collect();
+    assert_eq!(there, [0, 1, 3, 4]);
+    assert_eq!(started.skipped.len(), 1);
+}
+
+#[test]
+fn lost_roots_are_no_first_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = filled(directory.path());
+    for (file, _) in disk.list().unwrap() {
+        if file.kind == FileKind::Root && file.shard == 1 {
+            std::fs::write(disk.path(file), [0; 4_096]).unwrap();
+        }
+    }
+    let refused = start::<_, BodyPlace>(&disk, &config(3), hasher());
+    assert!(matches!(refused, Err(StartError::Corrupt(what)) if what.file.kind == FileKind::Root));
+}
