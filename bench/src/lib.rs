@@ -1,5 +1,7 @@
 //! Material for the benches: sessions, keys and blocks as a router sees them.
 
+#![forbid(unsafe_code)]
+
 use ringpost_protocol::command::{Command, MsgFlags};
 use ringpost_protocol::crypto::authorization::AuthPrivateKey;
 use ringpost_protocol::crypto::dh::DhPrivateKey;

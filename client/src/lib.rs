@@ -40,6 +40,8 @@
 //! | `in_flight` | which response belongs to which command |
 //! | `request` | a command's transmission |
 
+#![forbid(unsafe_code)]
+
 mod buffer;
 mod client;
 mod config;

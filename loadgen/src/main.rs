@@ -9,6 +9,8 @@
 //! | `procfs` | CPU time and memory of a process |
 //! | `report` | table, JSON and HTML |
 
+#![forbid(unsafe_code)]
+
 mod cli;
 mod procfs;
 mod report;

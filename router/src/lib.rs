@@ -10,6 +10,8 @@
 //! | [`identity`] | certificates and secrets as files |
 //! | [`exit`] | why a process ends: codes and messages |
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod exit;
 pub mod identity;

@@ -13,6 +13,8 @@
 //! | [`disk`] | disks that block, for recovery, tools and tests |
 //! | `sim` | a simulated disk (feature `simulation`) |
 
+#![forbid(unsafe_code)]
+
 pub mod disk;
 pub mod id;
 pub mod log;

@@ -1,5 +1,7 @@
 //! The messaging router.
 
+#![forbid(unsafe_code)]
+
 use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
