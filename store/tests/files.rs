@@ -10,10 +10,13 @@ use ringpost_protocol::command::MsgFlags;
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_store::disk::{Disk, FileDisk};
 use ringpost_store::log::{
-    Completion, FileKind, LogConfig, Op, StartConfig, StartError, Started, StartedShard, start,
+    AppendError, Completion, FileKind, FileName, LogConfig, Op, StartConfig, StartError, Started,
+    StartedShard, apply, start,
 };
+use ringpost_store::sim::SimDisk;
 use ringpost_store::{
-    BodyPlace, Content, Entry, IdHasher, Log, Message, NewQueue, Party, QueueId, QueueIx, Record,
+    BodyPlace, Content, Entry, IdHasher, Log, MemoryLog, Message, NewQueue, Party, QueueId, QueueIx, Record,
+    Store,
 };
 
 const BODY_BYTES: usize = 16_048;
@@ -33,7 +36,7 @@ fn config(shards: usize) -> StartConfig {
 }
 
 /// Carries out all that the log wants until it wants nothing.
-fn settle(disk: &FileDisk, shard: &mut StartedShard<BodyPlace>, now_ms: u64) {
+fn settle(disk: &impl Disk, shard: &mut StartedShard<BodyPlace>, now_ms: u64) {
     loop {
         shard.log.advance(now_ms, &shard.store);
         let mut is_quiet = true;
@@ -107,7 +110,7 @@ fn take(shard: &mut StartedShard<BodyPlace>, ix: QueueIx, id: &QueueId) {
 }
 
 /// The numbers of the messages that are there, with their bodies read and compared.
-fn messages(disk: &FileDisk, started: &Started<BodyPlace>, id: &QueueId) -> Vec<u16> {
+fn messages(disk: &impl Disk, started: &Started<BodyPlace>, id: &QueueId) -> Vec<u16> {
     let shard = &started.shards[home(started, id)];
     let ix = shard.store.find(Party::Recipient, id).expect("the queue is there");
     let mut found = Vec::new();
@@ -123,7 +126,7 @@ fn messages(disk: &FileDisk, started: &Started<BodyPlace>, id: &QueueId) -> Vec<
     found
 }
 
-fn starts(disk: &FileDisk, shards: usize) -> Started<BodyPlace> {
+fn starts(disk: &(impl Disk + Sync), shards: usize) -> Started<BodyPlace> {
     start(disk, &config(shards), hasher()).unwrap()
 }
 
@@ -189,45 +192,66 @@ fn taken_messages_leave_files_and_their_space() {
     assert!(occupied <= 40 * 16_384 + 3 * 4 * 4_096, "{occupied}");
 }
 
-/// Cuts the file at every byte of the last kilobyte that holds anything, and at some places before.
-#[test]
-fn a_log_cut_off_anywhere_starts_or_says_what_is_missing() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = FileDisk::new(directory.path());
-    let mut started = starts(&disk, 1);
+/// Five messages in a queue, each in a commit of its own. Gives the segment they are in.
+fn five_messages(disk: &(impl Disk + Sync)) -> FileName {
+    let mut started = starts(disk, 1);
     let shard = &mut started.shards[0];
     let ix = create(shard, 0);
     for n in 0..5 {
         send(shard, ix, &queue_id(0), n);
-        settle(&disk, shard, 0);
+        settle(disk, shard, 0);
     }
-    drop(started);
-    let segment = disk
-        .list()
-        .unwrap()
-        .into_iter()
-        .map(|(file, _)| file)
-        .filter(|file| file.kind == FileKind::Segment && file.sequence == 1)
-        .max()
-        .unwrap();
-    let content = std::fs::read(disk.path(segment)).unwrap();
-    let end = content.iter().rposition(|&byte| byte != 0).unwrap() + 1;
-    let (mut whole, mut refused) = (0, 0);
-    // A segment is made with all its blocks, so a shorter one was damaged, and is refused where that matters.
-    for bytes in
-        (end - 1_024..=end).chain((0..end).step_by(4_093)).chain([end.next_multiple_of(4_096) + 4_096])
-    {
-        let copy = tempfile::tempdir().unwrap();
-        for (file, _) in disk.list().unwrap() {
-            std::fs::copy(disk.path(file), copy.path().join(file.to_string())).unwrap();
+    disk.list().unwrap().into_iter().map(|(file, _)| file).filter(|file| file.sequence == 1).min().unwrap()
+}
+
+fn end_of(content: &[u8]) -> usize {
+    content.iter().rposition(|&byte| byte != 0).unwrap() + 1
+}
+
+/// Zeros from some byte on, at every byte of the last kilobyte: what a crash can leave of the last commit.
+#[test]
+fn a_log_whose_last_kilobyte_did_not_arrive_starts() {
+    let mut cut_messages = 0;
+    let mut bytes_left = None;
+    loop {
+        let disk = SimDisk::new(1, 0);
+        let segment = five_messages(&disk);
+        let (_, content) = disk.images().into_iter().find(|(file, _)| *file == segment).unwrap();
+        let end = end_of(&content);
+        let left: usize = bytes_left.unwrap_or(end);
+        disk.zero_from(segment, left);
+        let found = messages(&disk, &starts(&disk, 1), &queue_id(0));
+        match found[..] {
+            [0, 1, 2, 3, 4] => assert_eq!(left, end),
+            [0, 1, 2, 3] => cut_messages += 1,
+            _ => panic!("{found:?} with {left} of {end} bytes"),
         }
-        let other = FileDisk::new(copy.path());
-        let file = std::fs::OpenOptions::new().write(true).open(other.path(segment)).unwrap();
-        file.set_len(bytes as u64).unwrap();
-        match start::<_, BodyPlace>(&other, &config(1), hasher()) {
+        if left == end - 1_024 {
+            break;
+        }
+        bytes_left = Some(left - 1);
+    }
+    assert_eq!(cut_messages, 1_024);
+}
+
+/// A segment is made with all its blocks, so a shorter one was damaged. Where that matters the start is refused.
+#[test]
+fn a_shortened_segment_starts_whole_or_is_refused() {
+    let mut refused = 0;
+    let mut left = 0;
+    loop {
+        let disk = SimDisk::new(1, 0);
+        let segment = five_messages(&disk);
+        let (_, content) = disk.images().into_iter().find(|(file, _)| *file == segment).unwrap();
+        if left > content.len() {
+            break;
+        }
+        disk.truncate(segment, left);
+        match start::<_, BodyPlace>(&disk, &config(1), hasher()) {
             Ok(started) => {
-                assert_eq!(messages(&other, &started, &queue_id(0)), [0, 1, 2, 3, 4], "cut at {bytes}");
-                whole += 1;
+                // There is at least one empty block behind the log.
+                assert!(left >= end_of(&content).next_multiple_of(4_096) + 4_096);
+                assert_eq!(messages(&disk, &started, &queue_id(0)), [0, 1, 2, 3, 4], "cut at {left}");
             }
             Err(StartError::Corrupt(what)) => {
                 assert_eq!(what.file, segment);
@@ -235,16 +259,60 @@ fn a_log_cut_off_anywhere_starts_or_says_what_is_missing() {
             }
             Err(error) => panic!("{error}"),
         }
-        if bytes < end - 1_024 {
-            continue;
-        }
-        // The same as a crash can leave it: all the blocks are there, the last ones were not written.
-        file.set_len(content.len() as u64).unwrap();
-        let started = start::<_, BodyPlace>(&other, &config(1), hasher()).unwrap();
-        let found = messages(&other, &started, &queue_id(0));
-        assert!(found[..] == [0, 1, 2, 3, 4] || found[..] == [0, 1, 2, 3], "{found:?} at {bytes}");
+        left += 509;
     }
-    assert!(whole >= 1 && refused >= 1_024, "{whole} {refused}");
+    assert!(refused > 200, "{refused}");
+}
+
+#[test]
+fn a_shortened_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FileDisk::new(directory.path());
+    let segment = five_messages(&disk);
+    let content = std::fs::read(disk.path(segment)).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(disk.path(segment)).unwrap();
+    file.set_len(end_of(&content) as u64 - 100).unwrap();
+    let refused = start::<_, BodyPlace>(&disk, &config(1), hasher());
+    assert!(matches!(refused, Err(StartError::Corrupt(what)) if what.file == segment));
+    file.set_len(content.len() as u64).unwrap();
+    assert_eq!(messages(&disk, &starts(&disk, 1), &queue_id(0)), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_memory_log_replays_what_was_appended() {
+    let (mut log, mut places) = (MemoryLog::recording(), Vec::new());
+    let id = queue_id(1);
+    let new = NewQueue {
+        recipient_id: id,
+        sender_id: queue_id(2),
+        recipient_key: AuthPublicKey::Ed25519([1; 32]),
+        delivery_secret: [2; 32],
+        mode: None,
+    };
+    let message = |n: u16, body| Record::Message {
+        queue: id,
+        id: queue_id(n),
+        received_secs: 1,
+        flags: MsgFlags::default(),
+        body,
+    };
+    let hash = hasher().hash(&id);
+    let records = [Record::Create { new, today: 1 }, message(3, &b"first"[..]), message(4, b"second")];
+    let entries = records.map(|record| Entry { hash, record });
+    let position = log.append(&entries, &mut places).unwrap();
+    assert_eq!(log.durable_up_to(), position);
+    let taken = Entry { hash, record: Record::Take { queue: id, id: queue_id(3) } };
+    log.append(&[taken], &mut places).unwrap();
+    log.erase(places[0]);
+    assert_eq!((log.body(places[0]), log.body(places[1])), (None, Some(&b"second"[..])));
+    let mut store: Store<BodyPlace> = Store::new(hasher());
+    for (_, record) in log.replay() {
+        apply(&mut store, record.clone()).unwrap();
+    }
+    let ix = store.find(Party::Recipient, &id).unwrap();
+    assert_eq!(store.first_message(ix).unwrap().id, queue_id(4));
+    let too_large = Entry { hash, record: message(5, &[0; 16_089]) };
+    assert_eq!(log.append(&[too_large], &mut places), Err(AppendError::TooLarge));
 }
 
 #[test]

@@ -191,7 +191,7 @@ impl<A: Buffers> SegmentLog<A> {
 
     /// Goes on with all that is due: the next commit, the next segment, a step of renewing images and erasing. To be
     /// called after appending, after completions, and every few milliseconds: `next_wake_ms` says when at the latest.
-    /// One call encodes at most [`STEP_BYTES`](super::clean::STEP_BYTES) of images, and one image.
+    /// One call encodes at most 256 KiB of images, and one image more.
     pub fn advance<B: StoredBody>(&mut self, now_ms: u64, store: &Store<B>) {
         self.now_ms = self.now_ms.max(now_ms);
         if self.failed.is_some() {

@@ -138,7 +138,7 @@ pub enum AppendError {
 /// The durable order of all changes of a shard's state.
 ///
 /// Nothing above it may assume that it is a local file, that an append completes at once, or that all partitions are
-/// here. Who starts a log has its records replayed into a [`Store`](crate::Store): see [`start`] and
+/// here. Who starts a log has its records replayed into a [`Store`](crate::Store): see [`start()`] and
 /// [`MemoryLog::replay`].
 pub trait Log {
     /// Appends all records in order, or none. Adds the places of the bodies among them to `places`. They are durable

@@ -198,6 +198,15 @@ impl SimDisk {
         }
     }
 
+    /// Makes a file read as zeros from some byte on.
+    pub fn zero_from(&self, file: FileName, from: usize) {
+        if let Some(file) = self.state().files.get_mut(&file) {
+            for image in [&mut file.durable, &mut file.now] {
+                image.get_mut(from..).unwrap_or_default().fill(0);
+            }
+        }
+    }
+
     /// Cuts off the end of a file.
     pub fn truncate(&self, file: FileName, bytes: usize) {
         if let Some(file) = self.state().files.get_mut(&file) {
