@@ -19,6 +19,11 @@ pub const PARTITIONS: usize = 256;
 pub struct IdHash(pub u64);
 
 impl IdHash {
+    /// For the indexes of one shard. They tell entries apart by the first bits, which all IDs of a shard would share.
+    pub fn for_index(self) -> u64 {
+        self.0.rotate_left(32)
+    }
+
     pub fn partition(self) -> u8 {
         self.0.to_be_bytes()[0]
     }

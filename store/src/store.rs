@@ -81,7 +81,9 @@ impl<B> Store<B> {
     pub fn find(&self, party: Party, id: &QueueId) -> Option<QueueIx> {
         let hash = self.hasher.hash(id);
         self.index(party)
-            .find(hash.0, |&place| self.record(place).is_some_and(|queue| party_id(queue, party) == id))
+            .find(hash.for_index(), |&place| {
+                self.record(place).is_some_and(|queue| party_id(queue, party) == id)
+            })
             .and_then(|&place| Some(QueueIx { place, serial: self.record(place)?.serial }))
     }
 
@@ -283,8 +285,11 @@ impl<B> Store<B> {
             Party::Recipient => by_recipient,
             Party::Sender => by_sender,
         };
-        index.insert_unique(hash.0, place, |&place| {
-            queues.get(place as usize).map_or(IdHash(0), |queue| hasher.hash(party_id(queue, party))).0
+        index.insert_unique(hash.for_index(), place, |&place| {
+            queues
+                .get(place as usize)
+                .map_or(IdHash(0), |queue| hasher.hash(party_id(queue, party)))
+                .for_index()
         });
     }
 
@@ -294,7 +299,7 @@ impl<B> Store<B> {
             Party::Recipient => &mut self.by_recipient,
             Party::Sender => &mut self.by_sender,
         };
-        if let Ok(entry) = index.find_entry(hash.0, |&place| place == ix.place) {
+        if let Ok(entry) = index.find_entry(hash.for_index(), |&place| place == ix.place) {
             entry.remove();
         }
     }
