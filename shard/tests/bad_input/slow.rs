@@ -1,9 +1,12 @@
 //! Clients that stop sending, and clients that do not read.
 
 use std::io::Write;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ringpost_protocol::command::Command;
+use ringpost_protocol::crypto::AuthPrivateKey;
+use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::limits::{BATCH_TRANSMISSIONS_MAX, BLOCK_BYTES};
 use ringpost_protocol::response::Response;
 use ringpost_shard::InactiveClients;
@@ -318,4 +321,40 @@ fn thousands_of_commands_are_all_answered_when_the_client_reads_at_last() {
             router.expect(&before, &[("errors_block", 1_500), ("closed_by_peer", 3)]);
         });
     }
+}
+
+/// Whoever sends Ed448 signatures makes the router work, a hundred times as much as others and for nothing. The work is done
+/// in small turns, and others have theirs.
+#[test]
+fn expensive_signatures_do_not_hold_up_others() {
+    const SIGNATURES: usize = 500;
+    beside_healthy(|router, healthy| {
+        let before = router.counters();
+        let key = AuthPrivateKey::ed448(&[7; 57]);
+        let attackers: Vec<_> = (0..3)
+            .map(|_| {
+                let mut client = Client::connect(router);
+                // One signature for all: it is wrong anyway.
+                let command = client.prepare(Some(&key), &[9; 24], &Command::Sub);
+                std::thread::spawn(move || {
+                    client.send(&vec![command; SIGNATURES]);
+                    for _ in 0..SIGNATURES {
+                        client.receive().assert_error(&ErrorType::Auth);
+                    }
+                })
+            })
+            .collect();
+        // Each of their commands waits for a few turns, not for the attackers' whole blocks.
+        let mut exchanges = 0;
+        while !attackers.iter().all(JoinHandle::is_finished) {
+            healthy.goes_on();
+            exchanges += 1;
+        }
+        assert!(exchanges >= 3, "{exchanges} exchanges meanwhile");
+        for attacker in attackers {
+            attacker.join().unwrap();
+        }
+        let refused = u64::try_from(3 * SIGNATURES).unwrap();
+        router.expect(&before, &[("errors_auth", refused), ("closed_by_peer", 3)]);
+    });
 }
