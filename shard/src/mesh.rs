@@ -1,8 +1,7 @@
 //! What shards say to each other: one bounded ring for each ordered pair of shards, and one bell a shard.
 //!
 //! A ring has one producer and one consumer, so shards do not disturb each other's caches beyond the pairs that talk.
-//! Nothing waits on a full ring: [`Endpoint::send`] gives the message back, and the sender parks the work that made it
-//! until its bell rings.
+//! Nothing waits on a full ring: [`Endpoint::send`] gives the message back, and the sender keeps it until its bell rings.
 //!
 //! The mesh knows no runtime: a [`Bell`] is how the caller wakes a shard. It is rung only for a shard that is parked,
 //! and a shard looks at its lanes once more between [`Endpoint::park`] and its sleep, so that nothing is missed.
@@ -99,27 +98,6 @@ impl<M, B: Bell> Endpoint<M, B> {
 
     /// Takes at most `most` messages, from all lanes in turn, and says how many.
     pub fn receive(&mut self, most: usize, mut take: impl FnMut(usize, M)) -> usize {
-        self.drain(most, &mut take)
-    }
-
-    /// Announces that this shard is about to sleep. It must look for messages and for room once more, and sleep only if
-    /// there is nothing; then its bell rings for the next message and for room.
-    pub fn park(&self) {
-        self.shared.bells[self.shard].parked.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// The shard is awake: its bell need not ring.
-    pub fn unpark(&self) {
-        self.shared.bells[self.shard].parked.store(false, Ordering::Relaxed);
-    }
-
-    /// Messages that wait for this shard.
-    pub fn depth(&self) -> usize {
-        (0..self.shards()).map(|from| self.lane(from, self.shard).ring.len()).sum()
-    }
-
-    fn drain(&mut self, most: usize, take: &mut impl FnMut(usize, M)) -> usize {
         let mut taken = 0;
         let mut idle = 0;
         while taken < most && idle < self.shards() {
@@ -138,6 +116,23 @@ impl<M, B: Bell> Endpoint<M, B> {
             take(from, message);
         }
         taken
+    }
+
+    /// Announces that this shard is about to sleep. It must look for messages and for room once more, and sleep only if
+    /// there is nothing; then its bell rings for the next message and for room.
+    pub fn park(&self) {
+        self.shared.bells[self.shard].parked.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The shard is awake: its bell need not ring.
+    pub fn unpark(&self) {
+        self.shared.bells[self.shard].parked.store(false, Ordering::Relaxed);
+    }
+
+    /// Messages that wait for this shard.
+    pub fn depth(&self) -> usize {
+        (0..self.shards()).map(|from| self.lane(from, self.shard).ring.len()).sum()
     }
 
     fn lane(&self, from: usize, to: usize) -> &Lane<M> {
