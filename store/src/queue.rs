@@ -5,6 +5,7 @@ use ringpost_protocol::keys::AuthPublicKey;
 
 use crate::id::QueueId;
 use crate::message::{Message, MessageQueue};
+use crate::store::Party;
 
 /// What a NEW command and the router's random draws make of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,14 @@ pub struct Queue<B> {
 }
 
 impl<B> Queue<B> {
+    /// Its ID for a party.
+    pub fn id(&self, party: Party) -> Option<QueueId> {
+        match party {
+            Party::Recipient => Some(self.recipient_id),
+            Party::Sender => Some(self.sender_id),
+        }
+    }
+
     /// The messages, first the one to deliver next.
     pub fn messages(&self) -> Option<&MessageQueue<B>> {
         self.messages.as_deref()
