@@ -7,7 +7,7 @@ use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_store::disk::Disk;
 use ringpost_store::log::StartedShard;
 use ringpost_store::sim::SimDisk;
-use ringpost_store::{BodyPlace, Content, MessageId, NewQueue, Party, QueueId, Record, Status};
+use ringpost_store::{BodyPlace, Content, Log, MessageId, NewQueue, Party, QueueId, Record, Status};
 
 /// Every 32 bytes of a body name it, so that no block of it can hide.
 pub const BODY_MARK: [u8; 8] = *b"\xf7BODY\x9e\x01\xc3";
