@@ -179,7 +179,7 @@ impl World {
         let id = named(MESSAGE_MARK, self.tag());
         let received_secs = self.now_ms / 1_000;
         let store = &self.shards[self.home(&queue)].store;
-        match store.admission(store.find(Party::Recipient, &queue)?, QUOTA)? {
+        match store.verdict(store.find(Party::Recipient, &queue)?, QUOTA)? {
             Written::OverQuota { marked: false } => None,
             Written::OverQuota { marked: true } => Some(Record::Quota { queue, id, received_secs }),
             Written::Stored { .. } => {

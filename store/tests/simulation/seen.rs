@@ -6,7 +6,7 @@ use ringpost_store::disk::Disk;
 use ringpost_store::log::StartedShard;
 use ringpost_store::sim::SimDisk;
 use ringpost_store::{
-    BodyPlace, Content, Link, NewNotifier, NewQueue, Notifier, Party, Queue, ServiceId, ServiceParty,
+    BodyPlace, Content, Link, Log, NewNotifier, NewQueue, Notifier, Party, Queue, ServiceId, ServiceParty,
     ServiceTotal, id_hash,
 };
 
@@ -36,7 +36,7 @@ pub fn seen(disk: &SimDisk, shard: &StartedShard<BodyPlace>, damage_is_fine: boo
     let mut state = State::default();
     for (ix, queue) in shard.store.queues_between(0..u32::MAX) {
         for party in [Party::Recipient, Party::Sender, Party::Notifier, Party::Link] {
-            if queue.id(party).is_some_and(|id| shard.store.find(party, id) != Some(ix)) {
+            if queue.id(party).is_some_and(|id| shard.store.find(party, &id) != Some(ix)) {
                 return Err(format!("the ID for {party:?} does not find its queue"));
             }
         }
