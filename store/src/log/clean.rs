@@ -12,7 +12,6 @@ use super::erase::Job;
 use super::image;
 use super::op::Buffers;
 use super::page::blocks_of;
-use super::record::Record;
 use super::root::{Floor, Root};
 use super::{AppendError, StoredBody};
 use crate::id::Bucket;
@@ -63,6 +62,8 @@ pub(super) enum Phase {
     Rest,
     Imaging {
         next: usize,
+        /// What the next image was last seen to need.
+        blocks: u32,
     },
     /// Until all commits to this one are durable.
     Settling {
@@ -199,8 +200,8 @@ impl<A: Buffers> SegmentLog<A> {
         }
         match cleaning.phase {
             Phase::Rest if cleaning.has_history || !cleaning.dead.is_empty() => Some(cleaning.next_round_ms),
-            Phase::Imaging { .. }
-                if self.pending_bytes() < PENDING_BYTES_MAX && self.room(1, Use::Growth).is_ok() =>
+            Phase::Imaging { blocks, .. }
+                if self.pending_bytes() < PENDING_BYTES_MAX && self.room(blocks, Use::Growth).is_ok() =>
             {
                 Some(self.now_ms)
             }
@@ -220,7 +221,7 @@ impl<A: Buffers> SegmentLog<A> {
             bodies: std::mem::take(&mut cleaning.dead),
             ..Round::default()
         };
-        cleaning.phase = Phase::Imaging { next: 0 };
+        cleaning.phase = Phase::Imaging { next: 0, blocks: 1 };
     }
 
     /// Goes on as far as possible.
@@ -228,7 +229,7 @@ impl<A: Buffers> SegmentLog<A> {
         self.next_job();
         match self.cleaning.phase {
             Phase::Rest if self.is_round_due() && self.cleaning.has_no_jobs() => self.begin_round(),
-            Phase::Imaging { next } => self.write_images(store, next),
+            Phase::Imaging { next, .. } => self.write_images(store, next),
             _ => {}
         }
         if let Phase::Settling { through } = self.cleaning.phase
@@ -278,7 +279,7 @@ impl<A: Buffers> SegmentLog<A> {
         let mut step_bytes = 0;
         while let Some(&bucket) = self.cleaning.round.buckets.get(next) {
             if step_bytes >= STEP_BYTES || self.pending_bytes() >= PENDING_BYTES_MAX {
-                self.cleaning.phase = Phase::Imaging { next };
+                self.cleaning.phase = Phase::Imaging { next, blocks: 1 };
                 return;
             }
             bytes.clear();
@@ -292,7 +293,8 @@ impl<A: Buffers> SegmentLog<A> {
                     next += 1;
                 }
                 Err(AppendError::Busy) => {
-                    self.cleaning.phase = Phase::Imaging { next };
+                    let blocks = blocks_of(bytes.len());
+                    self.cleaning.phase = Phase::Imaging { next, blocks };
                     return;
                 }
                 Err(_) => {
@@ -315,7 +317,7 @@ impl<A: Buffers> SegmentLog<A> {
                 return Err(AppendError::TooLarge);
             }
             self.room(blocks, Use::Growth)?;
-            let (segment, block) = self.push(&Record::Image { blocks }, bucket, bytes);
+            let (segment, block) = self.push_image(bucket, bytes);
             self.segments.count_live(segment);
             self.counts.image_bytes += bytes.len() as u64;
             let crc = crc32c::crc32c(bytes);
