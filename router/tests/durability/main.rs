@@ -7,6 +7,7 @@
 )]
 
 mod campaign;
+mod space;
 #[path = "../support/mod.rs"]
 mod support;
 
