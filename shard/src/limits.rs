@@ -74,6 +74,10 @@ pub const BLOCK_SECS_WHEN_EXHAUSTED: u64 = 2;
 /// for the pipelines of real clients, small enough that one client cannot fill a mesh lane.
 pub const BATCHES_IN_FLIGHT_PER_CONNECTION: usize = 4;
 
+/// The same for a proxy, whose connection carries the commands of many clients, each in a block of its own: what a commit
+/// takes together.
+pub const BATCHES_IN_FLIGHT_PER_PROXY: usize = 64;
+
 /// Slots of a mesh lane, from one shard to another. A full lane stops the sockets that feed it. 512 slots hold a few
 /// milliseconds of work of a busy shard.
 pub const MESH_LANE_SLOTS: usize = 512;

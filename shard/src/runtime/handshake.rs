@@ -69,6 +69,9 @@ fn establish(connection: &Connection, agreed: RouterSession<'_>) {
         version: agreed.version,
         session_id: agreed.session_id,
         router_key: agreed.session_private_key,
+        forward_key: agreed.secret.as_ref().map(ringpost_protocol::crypto::DhSecret::box_key),
+        proxy: agreed.proxy,
+        forwarded: false,
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
     };

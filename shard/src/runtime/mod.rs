@@ -5,6 +5,7 @@
 //! | `start` | checks the machine's limits, binds, starts one executor a shard |
 //! | `accept`, `handshake`, `farewell` | beginning and end of connections, within the caps |
 //! | `reader`, `writer` | blocks from and to sockets |
+//! | `relay` | commands that are forwarded, by this router and to it |
 //! | `shard` | what the tasks of a shard share, and how work moves between shards |
 //! | `worker`, `bell` | the mesh and the queue service |
 //! | `state`, `log`, `disk` | loading the state, driving the log, its files |
@@ -22,6 +23,7 @@ mod handshake;
 mod log;
 mod pace;
 mod reader;
+mod relay;
 mod shard;
 mod signal;
 mod start;

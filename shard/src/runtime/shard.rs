@@ -21,7 +21,7 @@ use slab::Slab;
 use super::address::{AddressKey, OfAddress};
 use super::bell::SocketBell;
 use super::connection::Connection;
-use super::{RouterConfig, StopState};
+use super::{RouterConfig, StopState, relay};
 use crate::aliases::Aliases;
 use crate::arena::Arena;
 use crate::counters::Counters;
@@ -325,8 +325,11 @@ impl Shard {
         let Some(connection) = self.connection(*conn) else { return };
         let mut outbox = connection.outbox.borrow_mut();
         match output {
-            Output::Responses { bytes, answered, .. } => {
-                outbox.push_responses(bytes);
+            Output::Responses { bytes, answered, reply, .. } => {
+                outbox.push_responses(match reply {
+                    Some(reply) => relay::wrap(&connection, &reply, &bytes),
+                    None => bytes,
+                });
                 if answered {
                     connection.in_flight.borrow_mut().pop();
                     connection.wake_held_back_reader();

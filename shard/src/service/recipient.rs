@@ -218,7 +218,7 @@ impl<L: Log> Service<L> {
             subscription.delivered = Some(message_id);
         }
         self.counters.messages_delivered.add(1);
-        self.flush(session.conn, false);
+        self.flush(session.conn, false, None);
         self.output(Output::Message { conn: session.conn, message });
         Next::Answered
     }

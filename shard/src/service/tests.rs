@@ -77,6 +77,9 @@ fn session(place: u32, version: u16) -> Arc<Session> {
         conn: ConnRef { shard: 0, place, generation: 0 },
         version: SmpVersion(version),
         session_id: SessionId::new(&[u8::try_from(place).unwrap(); 32]).unwrap(),
+        forward_key: None,
+        proxy: false,
+        forwarded: false,
         router_key: DhPrivateKey::from_bytes([9; 32]),
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
@@ -130,7 +133,7 @@ impl World {
             at += bytes.len() + 2;
         }
         let data = BatchData::Block(block);
-        Batch { session: Arc::clone(session), data, transmissions: places, next: 0 }
+        Batch { session: Arc::clone(session), data, transmissions: places, next: 0, forwarded: None }
     }
 
     /// Processes a batch as far as it goes.
@@ -150,7 +153,7 @@ impl World {
         let mut got = Vec::new();
         while let Some(output) = self.service.next_output() {
             match output {
-                Output::Responses { conn, bytes, answered } => {
+                Output::Responses { conn, bytes, answered, .. } => {
                     self.answered += usize::from(answered);
                     let mut rest = &bytes[..];
                     while let Some((len, after)) = rest.split_first_chunk() {
