@@ -60,6 +60,7 @@ pub const DAYS: Range = Range(1, 3_650);
 /// Up to ten years.
 pub const HOURS: Range = Range(1, 87_600);
 pub const QUOTA: Range = Range(1, 1_000_000);
+pub const CONCURRENCY: Range = Range(1, 10_000);
 pub const COUNT: Range = Range(1, 100_000_000);
 /// In MiB or KiB: up to 16 TiB or 16 GiB.
 pub const MEMORY: Range = Range(1, 16_777_216);
@@ -109,7 +110,12 @@ pub fn text(text: &str) -> Option<String> {
 }
 
 pub fn ports(text: &str) -> Option<Vec<u16>> {
-    list(text, |item| digits(item).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0))
+    list(text, port)
+}
+
+/// From 1.
+pub fn port(text: &str) -> Option<u16> {
+    digits(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
 }
 
 pub fn listen(text: &str) -> Option<Vec<IpAddr>> {

@@ -131,7 +131,7 @@ fn open(shard: &Shard, stream: TcpStream) -> Option<Rc<Connection>> {
     let mut connections = shard.connections.borrow_mut();
     let entry = connections.vacant_entry();
     let conn = shard.reference(entry.key())?;
-    let connection = Connection::new(conn, stream, tls, deadline);
+    let connection = Connection::new(conn, stream, tls, deadline, false);
     entry.insert(Rc::clone(&connection));
     shard.counters.connections.set(connections.len());
     Some(connection)

@@ -87,6 +87,18 @@ fn reason(failure: HandshakeFailure) -> Close {
     }
 }
 
+/// The TLS handshake with a router of which this one is a client.
+pub(super) async fn tls_as_client(
+    shard: &Shard,
+    connection: &Connection,
+    receiver: &mut Receiver,
+) -> Result<(), Close> {
+    let mut first = Vec::new();
+    connection.tls.borrow_mut().handshake(&mut [], &mut first).map_err(|_| Close::HandshakeTls)?;
+    write_all(connection, &first).await?;
+    tls(shard, connection, receiver).await
+}
+
 async fn tls(shard: &Shard, connection: &Connection, receiver: &mut Receiver) -> Result<(), Close> {
     let mut out = Vec::new();
     loop {

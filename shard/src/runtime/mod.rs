@@ -44,6 +44,7 @@ use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
 
 use crate::limits::Limits;
+use crate::proxy::{ProxyConfig, RelayDirectory};
 use stop::StopState;
 
 /// What all shards know of the router.
@@ -55,6 +56,12 @@ pub(crate) struct RouterConfig {
     pub inactive: Option<InactiveClients>,
     pub expiry_interval_secs: u64,
     pub shards: usize,
+    /// Asked for by PRXY, as by NEW.
+    pub password: Option<Box<[u8]>>,
+    pub proxy: ProxyConfig,
+    pub relays: RelayDirectory,
+    /// The user name for SOCKS proxies that keep this router's circuits apart.
+    pub socks_user: String,
 }
 
 impl RouterConfig {

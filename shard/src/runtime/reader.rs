@@ -271,10 +271,15 @@ impl Receiver {
 
 /// Whether the connection has enough to do before more of it is read. If so, what makes this false wakes its reader.
 fn is_held_back(shard: &Shard, connection: &Connection) -> bool {
+    if connection.is_relay {
+        return false;
+    }
     let outbox = connection.outbox.borrow();
+    let forwards_max = shard.config.proxy.client_concurrency;
     let is_proxy = connection.session.get().is_some_and(|session| session.proxy);
     let batches_max = if is_proxy { BATCHES_IN_FLIGHT_PER_PROXY } else { BATCHES_IN_FLIGHT_PER_CONNECTION };
     let held_back = connection.in_flight.borrow().len() >= batches_max
+        || connection.forwarding.under_way.get() >= forwards_max
         || outbox.response_bytes() > shard.config.limits.outbox_bytes;
     connection.held_back.set(held_back);
     held_back

@@ -28,9 +28,11 @@ use crate::counters::Counters;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use crate::links::LinkDirectory;
 use crate::mesh::Endpoint;
+use crate::proxy::{RelayAnswer, RelayRequest};
 use crate::service::{Batch, ConnRef, Output, Progress, Service};
 
 use super::log::LogDesk;
+use super::relay::RelayDesk;
 use super::state::ShardLog;
 
 /// What one shard sends to another.
@@ -44,6 +46,9 @@ pub enum Letter {
     Disconnected { conn: ConnRef },
     /// From a home shard to the shard of a connection.
     Output(Output),
+    /// To the shard of a relay's session, and back to the shard of the client's connection.
+    Relay(Box<RelayRequest>),
+    RelayAnswer(Box<RelayAnswer>),
 }
 
 /// A letter with the time it was sent.
@@ -92,6 +97,7 @@ pub struct Shard {
     pub arena: Rc<Arena>,
     pub service: RefCell<Service<ShardLog>>,
     pub log: LogDesk,
+    pub relays: RelayDesk,
     pub random: RefCell<ChaCha20Rng>,
     pub endpoint: RefCell<Endpoint<Posted, SocketBell>>,
     /// Letters that found their lane full, by shard.
@@ -128,6 +134,7 @@ impl Shard {
     ) -> Rc<Self> {
         let hasher = *service.store().hasher();
         let shards = map.shards();
+        let relays = RelayDesk::new(&config);
         Rc::new(Self {
             id,
             config,
@@ -138,6 +145,7 @@ impl Shard {
             arena,
             service: RefCell::new(service),
             log: LogDesk::default(),
+            relays,
             aliases,
             links,
             random: RefCell::new(random),

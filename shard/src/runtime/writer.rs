@@ -60,7 +60,9 @@ fn poll_write(
         return poll_rest(shard, connection, rest, cx);
     }
     if connection.outbox.borrow().is_empty() {
-        let done = connection.draining.get() && connection.in_flight.borrow().is_empty();
+        let done = connection.draining.get()
+            && connection.in_flight.borrow().is_empty()
+            && connection.forwarding.is_idle();
         return if done { Poll::Ready(Err(Close::Stop)) } else { Poll::Pending };
     }
     let mut scratch = shard.scratch.borrow_mut();

@@ -47,6 +47,7 @@ use ringpost_store::{BodyPlace, Content, Log, Message, Notification, Position, Q
 
 pub use bodies::Fetch;
 pub use body::Body;
+pub use create::same as same_password;
 pub use delivery::{MSG_BODY_AT, OutMessage};
 pub use session::{Batch, BatchData, ConnRef, ForwardedBatch, Session};
 

@@ -12,7 +12,7 @@ use ringpost_protocol::crypto::delivery::{DeliveredKind, decrypt_message};
 use ringpost_protocol::crypto::dh::DhPrivateKey;
 use ringpost_protocol::error::{CommandError, ErrorType};
 use ringpost_protocol::tls::SessionId;
-use ringpost_protocol::transmission::{Authorization, Authorized, Transmission};
+use ringpost_protocol::transmission::{Authorization, Authorized, Format, Transmission};
 use ringpost_protocol::version::SmpVersion;
 
 use ringpost_store::{IdHasher, MemoryLog};
