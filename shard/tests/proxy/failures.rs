@@ -31,6 +31,15 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// The kernel takes the rings of a router down, and with them its sockets, a moment after its end.
+fn wait_until_free(port: u16) {
+    let end = Instant::now() + DEADLINE;
+    while TcpListener::bind(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < end, "the port stays in use");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_relay_that_is_down_is_tried_again_after_a_while() {
     let proxy = TestRouter::with(2, |config| config.proxy.retry_secs = 2);
@@ -189,6 +198,7 @@ fn a_relay_that_was_restarted_is_connected_to_again() {
     let old = client.relay_session(&first);
     drop(first);
     proxy.wait_for("relays_ended", 1);
+    wait_until_free(port);
     let again = TestRouter::with(1, |config| {
         config.listen = vec![([127, 0, 0, 1], port).into()];
         config.credentials = new_credentials(2);
