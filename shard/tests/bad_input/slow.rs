@@ -323,7 +323,7 @@ fn thousands_of_commands_are_all_answered_when_the_client_reads_at_last() {
     }
 }
 
-/// Whoever sends Ed448 signatures makes the router work, a hundred times as much as others and for nothing. The work is done
+/// Whoever sends Ed448 signatures makes the router work, several times as much as others and for nothing. The work is done
 /// in small turns, and others have theirs.
 #[test]
 fn expensive_signatures_do_not_hold_up_others() {
