@@ -9,7 +9,7 @@
 //! | [`chain`] | chains as sent in TLS and in hello blocks: identity, signatures, validity |
 //! | [`signed_key`] | the session key that a certificate's key signs |
 //! | [`credentials`] | what a router loads from its PEM files |
-//! | [`generate`] | new identities and server certificates |
+//! | [`generate`], `write` | new identities and server certificates |
 
 pub mod chain;
 pub mod credentials;
@@ -18,6 +18,7 @@ pub mod generate;
 pub mod key;
 mod pem;
 pub mod signed_key;
+mod write;
 
 use sha2::{Digest, Sha256};
 
