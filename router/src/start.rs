@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::{SmpVersion, VersionRange};
-use ringpost_shard::{Config, FatalError, Router, StartError, StopMode};
+use ringpost_shard::{Config, FatalError, Router, StartError, StopMode, TlsOptions};
 
 use crate::address::address;
 use crate::clock::now_secs;
@@ -49,6 +49,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
             listen: listen::addresses(&settings),
             shards,
             credentials,
+            tls: TlsOptions { x448: settings.tls_x448 },
             versions: versions(),
             id_hash_key: *id_hash_key,
             allow_new_queues: settings.allow_new_queues,

@@ -18,4 +18,4 @@ pub mod outbox;
 pub mod runtime;
 pub mod service;
 
-pub use runtime::{Config, FatalError, InactiveClients, Router, StartError, StopMode};
+pub use runtime::{Config, FatalError, InactiveClients, Router, StartError, StopMode, TlsOptions};

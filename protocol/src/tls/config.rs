@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -11,7 +12,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::error::TlsError;
-use super::provider::provider;
+use super::provider::{provider, provider_with_x448};
 use super::signer::LeafKey;
 use super::verifier::RouterVerifier;
 use crate::certificate::RouterCredentials;
@@ -19,21 +20,22 @@ use crate::certificate::RouterCredentials;
 /// The protocol name of SMP: "ALPN to agree handshake version".
 pub const ALPN_SMP: &[u8] = b"smp/1";
 
-/// The configuration of an SMP router: see [`server_config_with_alpn`].
+/// The configuration of an SMP router with X448: see [`server_config_with`].
 pub fn server_config(credentials: &RouterCredentials) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_with_alpn(credentials, &[ALPN_SMP])
+    server_config_with(credentials, &[ALPN_SMP], provider_with_x448())
 }
 
 /// The configuration of a router. A client that offers only other protocol names is refused with the alert
 /// `no_application_protocol`; a client that offers none is accepted, then [`super::TlsChannel::alpn`] is None.
-/// No client certificate is requested.
-pub fn server_config_with_alpn(
+/// No client certificate is requested. `provider` is one of [`super::provider`].
+pub fn server_config_with(
     credentials: &RouterCredentials,
     alpn: &[&[u8]],
+    provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let key = LeafKey::new(credentials.key.clone());
     let certified = CertifiedKey::new(credentials.chain.clone(), Arc::new(key));
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
@@ -45,15 +47,26 @@ pub fn server_config_with_alpn(
     Ok(Arc::new(config))
 }
 
-/// The configuration of an SMP client for one router: see [`client_config_with_alpn`].
+/// The configuration of an SMP client for one router: see [`client_config_with`].
 pub fn client_config(identity: [u8; 32]) -> Result<Arc<ClientConfig>, TlsError> {
     client_config_with_alpn(identity, &[ALPN_SMP])
 }
 
+/// The configuration of a client with other protocol names: see [`client_config_with`].
+pub fn client_config_with_alpn(identity: [u8; 32], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config_with(identity, alpn, provider())
+}
+
 /// The configuration of a client for the router with this identity: the key hash in its address. The router's chain
 /// must have that identity, be signed throughout and be valid now; names are not checked. No SNI is sent.
-pub fn client_config_with_alpn(identity: [u8; 32], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+///
+/// `provider` is one of [`super::provider`]. Its first group gets a share in the client's first message.
+pub fn client_config_with(
+    identity: [u8; 32],
+    alpn: &[&[u8]],
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(RouterVerifier { identity }))

@@ -9,6 +9,7 @@
 //! | `worker`, `bell` | the mesh and the queue service |
 //! | `pace` | turns of tasks that always have something to do |
 //! | `sweep` | time limits and expiry |
+//! | `tls` | TLS configurations |
 //! | `sys` | calls that need unsafe |
 
 mod accept;
@@ -24,11 +25,13 @@ mod start;
 mod stop;
 mod sweep;
 mod sys;
+mod tls;
 mod worker;
 mod writer;
 
 pub use start::{Config, FatalError, InactiveClients, Router, StartError};
 pub use stop::StopMode;
+pub use tls::TlsOptions;
 
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::bell::{self, Ear, SocketBell};
 use super::shard::{Posted, Shard};
 use super::stop::{StopMode, StopState};
+use super::tls::TlsOptions;
 use super::{RouterConfig, accept, sweep, sys, worker};
 use crate::arena::{Arena, BUFFER_BYTES};
 use crate::counters::Counters;
@@ -46,6 +47,7 @@ pub struct Config {
     /// 1 to 256. With no more shards than processors each shard gets a processor of its own.
     pub shards: usize,
     pub credentials: RouterCredentials,
+    pub tls: TlsOptions,
     pub versions: VersionRange,
     /// The key of the hash that maps IDs to partitions: secret, and the same at every start.
     pub id_hash_key: [u8; 16],
@@ -138,8 +140,7 @@ impl Router {
         let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
         check_locked_memory(shards)?;
         let (addresses, mut listeners) = listen(&config.listen, shards)?;
-        let tls = ringpost_protocol::tls::server_config(&config.credentials)
-            .map_err(|error| StartError::Tls(error.to_string()))?;
+        let tls = config.tls.native(&config.credentials)?;
         let limits = config.limits;
         let router_config = Arc::new(RouterConfig {
             tls,

@@ -66,6 +66,7 @@ impl TestRouter {
             listen: vec![([127, 0, 0, 1], 0).into()],
             shards,
             credentials: credentials(),
+            tls: ringpost_shard::TlsOptions::default(),
             versions: VersionRange::ALL,
             id_hash_key: *b"id hash key test",
             allow_new_queues: true,
