@@ -12,13 +12,16 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::error::TlsError;
-use super::provider::{provider, provider_with_x448};
+use super::provider::{provider, provider_with_x448, web_provider};
 use super::signer::LeafKey;
 use super::verifier::RouterVerifier;
-use crate::certificate::RouterCredentials;
+use crate::certificate::{RouterCredentials, WebCertificate};
 
 /// The protocol name of SMP: "ALPN to agree handshake version".
 pub const ALPN_SMP: &[u8] = b"smp/1";
+/// What web clients may speak: HTTP/1.1, whatever they negotiate. HTTP/2 is not offered, unlike by the reference: nothing
+/// here needs it, and browsers open web sockets with HTTP/1.1 alone.
+const ALPN_WEB: [&[u8]; 2] = [ALPN_SMP, b"http/1.1"];
 
 /// The configuration of an SMP router with X448: see [`server_config_with`].
 pub fn server_config(credentials: &RouterCredentials) -> Result<Arc<ServerConfig>, TlsError> {
@@ -33,12 +36,33 @@ pub fn server_config_with(
     alpn: &[&[u8]],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_of(own_certificate(credentials), alpn, provider)
+}
+
+/// The configuration for clients that name the router (by SNI): browsers. They see the web certificate.
+pub fn web_server_config(certificate: &WebCertificate) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_of(Arc::clone(&certificate.0), &ALPN_WEB, web_provider())
+}
+
+/// The configuration for WebSocket clients that need no web certificate: they see the router's own.
+pub fn websocket_server_config(credentials: &RouterCredentials) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_of(own_certificate(credentials), &ALPN_WEB, web_provider())
+}
+
+fn own_certificate(credentials: &RouterCredentials) -> Arc<CertifiedKey> {
     let key = LeafKey::new(credentials.key.clone());
-    let certified = CertifiedKey::new(credentials.chain.clone(), Arc::new(key));
+    Arc::new(CertifiedKey::new(credentials.chain.clone(), Arc::new(key)))
+}
+
+fn server_config_of(
+    certificate: Arc<CertifiedKey>,
+    alpn: &[&[u8]],
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -8,12 +8,14 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`config`] | configurations of routers and clients |
+//! | [`client_hello`] | which configuration a client needs |
 //! | [`channel`] | one connection: the only module that names rustls' unbuffered API |
 //! | `traffic`, `record` | records after the handshake: protection, key updates, alerts |
 //! | [`provider`], `x448`, `finished` | algorithms; the session identifier, caught during the handshake |
 //! | `verifier`, `signer` | checking and proving a router's identity |
 
 pub mod channel;
+pub mod client_hello;
 pub mod config;
 mod error;
 mod finished;
