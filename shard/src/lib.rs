@@ -18,4 +18,6 @@ pub mod outbox;
 pub mod runtime;
 pub mod service;
 
-pub use runtime::{Config, FatalError, InactiveClients, Router, StartError, StopMode, TlsOptions};
+pub use runtime::{
+    Config, Entry, FatalError, InactiveClients, Listener, Router, StartError, StopMode, TlsOptions,
+};

@@ -9,7 +9,8 @@
 //! | `worker`, `bell` | the mesh and the queue service |
 //! | `pace` | turns of tasks that always have something to do |
 //! | `sweep` | time limits and expiry |
-//! | `tls` | TLS configurations |
+//! | `tls` | what is spoken where, TLS configurations |
+//! | `websocket` | web clients |
 //! | `sys` | calls that need unsafe |
 
 mod accept;
@@ -26,14 +27,13 @@ mod stop;
 mod sweep;
 mod sys;
 mod tls;
+mod websocket;
 mod worker;
 mod writer;
 
 pub use start::{Config, FatalError, InactiveClients, Router, StartError};
 pub use stop::StopMode;
-pub use tls::TlsOptions;
-
-use std::sync::Arc;
+pub use tls::{Entry, Listener, TlsOptions};
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
@@ -43,7 +43,9 @@ use stop::StopState;
 
 /// What all shards know of the router.
 pub(crate) struct RouterConfig {
-    pub tls: Arc<rustls::ServerConfig>,
+    pub tls: tls::TlsConfigs,
+    /// Of each listener.
+    pub entries: Vec<Entry>,
     pub credentials: RouterCredentials,
     pub versions: VersionRange,
     pub limits: Limits,

@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::bell::{self, Ear, SocketBell};
 use super::shard::{Posted, Shard};
 use super::stop::{StopMode, StopState};
-use super::tls::TlsOptions;
+use super::tls::{Listener, TlsConfigs, TlsOptions};
 use super::{RouterConfig, accept, sweep, sys, worker};
 use crate::arena::{Arena, BUFFER_BYTES};
 use crate::counters::Counters;
@@ -43,7 +43,7 @@ const PREEMPT_AFTER: Duration = Duration::from_millis(100);
 /// Everything a router needs to start.
 #[derive(Debug)]
 pub struct Config {
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listener>,
     /// 1 to 256. With no more shards than processors each shard gets a processor of its own.
     pub shards: usize,
     pub credentials: RouterCredentials,
@@ -139,11 +139,13 @@ impl Router {
         let shards = config.shards;
         let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
         check_locked_memory(shards)?;
-        let (addresses, mut listeners) = listen(&config.listen, shards)?;
-        let tls = config.tls.native(&config.credentials)?;
+        let wanted: Vec<SocketAddr> = config.listen.iter().map(|listener| listener.address).collect();
+        let (addresses, mut listeners) = listen(&wanted, shards)?;
+        let tls = TlsConfigs::new(&config.tls, &config.credentials, &config.listen)?;
         let limits = config.limits;
         let router_config = Arc::new(RouterConfig {
             tls,
+            entries: config.listen.iter().map(|listener| listener.entry).collect(),
             credentials: config.credentials,
             versions: config.versions,
             limits,
@@ -395,7 +397,10 @@ async fn run(seed: Seed, started: Started) {
     let acceptors: Vec<_> = seed
         .listeners
         .into_iter()
-        .map(|listener| glommio::spawn_local(accept::run(std::rc::Rc::clone(&shard), listener)))
+        .zip(shard.config.entries.iter().copied())
+        .map(|(listener, entry)| {
+            glommio::spawn_local(accept::run(std::rc::Rc::clone(&shard), listener, entry))
+        })
         .collect();
     // The receiver waits for every shard.
     let _ = started.send(Ok(()));
