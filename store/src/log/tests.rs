@@ -261,7 +261,9 @@ proptest! {
         };
         let batch_of = |records: &[Record<BodyMeta>]| {
             let mut batch = Batch::default();
-            records.iter().for_each(|record| batch.add(record, bucket));
+            for record in records {
+                batch.add(record, bucket);
+            }
             batch
         };
         let first = batch_of(&before);
@@ -360,7 +362,7 @@ fn full_store(hasher: IdHasher) -> (Store<BodyPlace>, Bucket) {
     let flags = MsgFlags { notification: true };
     records.push(Record::Message { queue, id: [9; 24], received_secs: 12, flags, body: body(2) });
     records.push(Record::Quota { queue, id: [10; 24], received_secs: 13 });
-    let fingerprint = (0_u64..)
+    let fingerprint = (0_u64..10_000_000)
         .map(|n| {
             let mut fingerprint = [0; 32];
             fingerprint[..8].copy_from_slice(&n.to_le_bytes());
