@@ -9,9 +9,9 @@ use ringpost_store::{BodyPlace, Content, Log, MessageId, Position, QueueIx};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::Service;
 use super::body::{Body, Form};
 use super::session::ConnRef;
+use super::{Mutation, Service};
 
 /// A place in the [`Cache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl<L: Log> Service<L> {
     pub(super) fn make_room(&mut self) -> bool {
         while self.message_bytes >= self.config.message_bytes_max {
             let Some((key, queue, position)) = self.cache.oldest() else { break };
-            if position > self.log.readable_up_to() {
+            if position > self.log.readable_up_to() && !self.mutated(Mutation::EvictTooEarly) {
                 break;
             }
             self.cache.remove(key);
@@ -172,11 +172,19 @@ impl<L: Log> Service<L> {
     /// The blocks that a fetch gave. The message may have left its queue meanwhile.
     pub fn fetched(&mut self, fetch: &Fetch, blocks: &[u8]) {
         let waiters = self.fetching.waiters.remove(&fetch.queue).unwrap_or_default();
-        self.resumable.extend(waiters);
+        if !self.mutated(Mutation::ForgetWaiters) {
+            self.resumable.extend(waiters);
+        }
         self.counters.bodies_fetched.add(1);
         let queue = fetch.queue;
-        if self.store.first_message(queue).is_some_and(|first| first.id == fetch.message_id) {
-            match self.log.body(fetch.place, blocks) {
+        let takes_any = self.mutated(Mutation::FetchedToFirst);
+        if self.store.first_message(queue).is_some_and(|first| first.id == fetch.message_id || takes_any) {
+            let body = if self.mutated(Mutation::IgnoreBodyCrc) {
+                blocks.get(..fetch.place.len())
+            } else {
+                self.log.body(fetch.place, blocks)
+            };
+            match body {
                 Some(bytes) => {
                     let form = Form::Own(bytes.into());
                     // Others go, not the one that was waited for: it comes last.
@@ -201,6 +209,9 @@ impl<L: Log> Service<L> {
 
     /// What the disk has is not what was written: the message cannot be delivered any more, and those behind it shall.
     fn damaged(&mut self, queue: QueueIx, message_id: &MessageId) {
+        if self.mutated(Mutation::KeepDamaged) {
+            return;
+        }
         self.counters.messages_damaged.add(1);
         tracing::error!("the body of a stored message is damaged on the disk: the message is dropped");
         // If that is refused now, the next delivery comes here again.
