@@ -125,11 +125,7 @@ impl World {
                     recipient_key: POOL.recipients[pending.key.unwrap()].public.clone(),
                     recipient_dh_key: POOL.delivery[*delivery_key].1,
                     basic_auth: None,
-                    subscribe: if *subscribes {
-                        SubscribeMode::Subscribe
-                    } else {
-                        SubscribeMode::OnlyCreate
-                    },
+                    subscribe: if *subscribes { SubscribeMode::Subscribe } else { SubscribeMode::OnlyCreate },
                     request: is_messaging.then_some(QueueRequest::Messaging(None)),
                     notifier: None,
                 };
@@ -169,7 +165,8 @@ impl World {
             Asked::Send(_) | Asked::SKey(_) => &POOL.senders,
             _ => &POOL.recipients,
         };
-        let made = pending.key.map(|key| keys[key].authorize(authorized.for_authorization(), &pending.corr_id));
+        let made =
+            pending.key.map(|key| keys[key].authorize(authorized.for_authorization(), &pending.corr_id));
         let authorization = made.as_ref().map_or(Authorization::None, OwnedAuthorization::as_borrowed);
         let mut out = Vec::new();
         authorized.write(authorization, None, &mut out);

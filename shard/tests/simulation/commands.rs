@@ -23,7 +23,11 @@ pub struct Pending {
 #[derive(Clone, Debug)]
 pub enum Asked {
     Ping,
-    New { delivery_key: usize, is_messaging: bool, subscribes: bool },
+    New {
+        delivery_key: usize,
+        is_messaging: bool,
+        subscribes: bool,
+    },
     Sub,
     Get,
     Ack(Vec<u8>),
@@ -36,6 +40,14 @@ pub enum Asked {
     Send(Sent),
 }
 
+/// How a connection reads a queue: with SUB or GET, and whether something was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    No,
+    Subscribed(bool),
+    Got(bool),
+}
+
 /// A response or event, opened.
 #[derive(Debug)]
 pub enum Answer {
@@ -45,7 +57,7 @@ pub enum Answer {
     Pong,
     End,
     Deld,
-    Info { messages: usize, is_secured: bool },
+    Info { messages: usize, is_secured: bool, reading: Reading },
     Message(Seen),
     Err(ErrorType),
 }
@@ -65,7 +77,13 @@ impl Model {
     /// A command of a connection was answered.
     pub fn answered(&mut self, conn: usize, pending: &Pending, answer: Answer) -> Verdict {
         let (queue, handed_secs) = (pending.queue, pending.handed_secs.unwrap_or(0));
-        if matches!(&answer, Answer::Err(ErrorType::Store(_))) && self.is_short {
+        let may_refuse = match (&pending.asked, &answer) {
+            (Asked::New { .. }, Answer::Err(ErrorType::Store(_))) => self.is_short || self.has_caps,
+            (_, Answer::Err(ErrorType::Store(_))) => self.is_short,
+            (Asked::New { .. } | Asked::Sub | Asked::Get, Answer::Err(ErrorType::Quota)) => self.has_caps,
+            _ => false,
+        };
+        if may_refuse {
             return Ok(());
         }
         let refused = || unexpected(pending, &answer);
@@ -77,9 +95,7 @@ impl Model {
                 let is_let_in = self.exists(queue) && wanted == pending.key;
                 match &answer {
                     Answer::Err(ErrorType::LargeMsg) if is_let_in && sent.bytes > BODY_BYTES_MAX => Ok(()),
-                    Answer::Err(ErrorType::Auth)
-                        if !is_let_in || self.queues[queue].state.is_suspended =>
-                    {
+                    Answer::Err(ErrorType::Auth) if !is_let_in || self.queues[queue].state.is_suspended => {
                         Ok(())
                     }
                     _ if !is_let_in || self.queues[queue].state.is_suspended => refused(),
@@ -104,7 +120,14 @@ impl Model {
         }
     }
 
-    fn secured(&mut self, queue: usize, key: usize, may: bool, pending: &Pending, answer: &Answer) -> Verdict {
+    fn secured(
+        &mut self,
+        queue: usize,
+        key: usize,
+        may: bool,
+        pending: &Pending,
+        answer: &Answer,
+    ) -> Verdict {
         let present = self.queues[queue].state.sender_key;
         let may = may && present.is_none_or(|present| present == key);
         match answer {
@@ -160,7 +183,10 @@ impl Model {
                 queue.subscription = None;
                 Ok(())
             }
-            (Asked::Que, Answer::Info { messages, is_secured }) => {
+            (Asked::Que, Answer::Info { messages, is_secured, reading }) => {
+                if *reading != self.reading(queue, conn) {
+                    return Err(format!("a queue is said to be read so: {reading:?}"));
+                }
                 if *is_secured != self.queues[queue].state.sender_key.is_some() {
                     return Err(format!("a queue is said to be secured: {is_secured}"));
                 }
@@ -168,6 +194,14 @@ impl Model {
             }
             _ => unexpected(pending, answer),
         }
+    }
+
+    fn reading(&mut self, queue: usize, conn: usize) -> Reading {
+        if let Some(subscription) = self.subscription_of(queue, conn) {
+            return Reading::Subscribed(subscription.delivered.is_some());
+        }
+        let got = self.queues[queue].got.get(&conn);
+        got.map_or(Reading::No, |got| Reading::Got(got.is_some()))
     }
 
     fn acknowledged(&mut self, conn: usize, pending: &Pending, given: &[u8], answer: &Answer) -> Verdict {

@@ -28,23 +28,27 @@ impl World {
         if may_damage && self.random.chance(50) {
             self.damage();
         }
-        let conn = self.connect();
-        for queue in 0..self.model.queues.len() {
+        // A connection may have few subscriptions.
+        let conns: Vec<usize> = (0..self.model.queues.len()).map(|_| self.connect()).collect();
+        for (queue, &conn) in conns.iter().enumerate() {
             let command = self.recipient_command(queue, Asked::Sub);
             self.send_block(conn, vec![command]);
         }
         loop {
             self.come_to_rest()?;
-            let inbox = std::mem::take(&mut self.conns[conn].inbox);
-            if inbox.is_empty() {
+            let mut has_received = false;
+            for &conn in &conns {
+                for (queue, id) in std::mem::take(&mut self.conns[conn].inbox) {
+                    has_received = true;
+                    let command = self.recipient_command(queue, Asked::Ack(id.to_vec()));
+                    self.send_block(conn, vec![command]);
+                }
+            }
+            if !has_received {
                 break;
             }
-            for (queue, id) in inbox {
-                let command = self.recipient_command(queue, Asked::Ack(id.to_vec()));
-                self.send_block(conn, vec![command]);
-            }
         }
-        for queue in 0..self.model.queues.len() {
+        for (queue, &conn) in conns.iter().enumerate() {
             let command = self.recipient_command(queue, Asked::Que);
             self.send_block(conn, vec![command]);
         }
@@ -89,16 +93,20 @@ impl World {
         }
         // Something ends in every shard, so that there is a last round everywhere.
         let conns: Vec<usize> = (0..self.shards.len()).map(|shard| self.connect_to(shard)).collect();
-        let made = self.model.queues.len();
         for &conn in &conns {
             let asked = Asked::New { delivery_key: 0, is_messaging: false, subscribes: false };
             let command = self.command(0, asked, Some(1));
             self.send_block(conn, vec![command]);
         }
         self.come_to_rest()?;
-        for queue in made..self.model.queues.len() {
+        for (shard, &conn) in conns.iter().enumerate() {
+            // If no queue could be made, another goes.
+            let ending = (0..self.model.queues.len())
+                .rev()
+                .find(|&queue| self.model.exists(queue) && self.home(queue) == shard);
+            let Some(queue) = ending else { return Ok(()) };
             let command = self.recipient_command(queue, Asked::Del);
-            self.send_block(conns[0], vec![command]);
+            self.send_block(conn, vec![command]);
         }
         self.come_to_rest()?;
         // A round has some tens of operations one after the other, of at most 20 ms.
@@ -132,7 +140,8 @@ impl World {
         }
         begins[usize::from(u16::from_le_bytes([BODY_MARK[0], BODY_MARK[1]]))] = true;
         for (file, image) in self.disk.images() {
-            for (n, block) in image.chunks(4_096).enumerate().filter(|(_, b)| b.iter().any(|&byte| byte != 0)) {
+            for (n, block) in image.chunks(4_096).enumerate().filter(|(_, b)| b.iter().any(|&byte| byte != 0))
+            {
                 for (at, pair) in block.windows(2).enumerate() {
                     if !begins[usize::from(u16::from_le_bytes([pair[0], pair[1]]))] {
                         continue;

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ringpost_shard::arena::Arena;
 use ringpost_shard::counters::Counters;
 use ringpost_shard::service::{Batch, ConnRef, Fetch, Progress, Service};
-use ringpost_store::SegmentLog;
 use ringpost_store::disk::{Disk, HeapBuffers};
+use ringpost_store::{Content, SegmentLog};
 
 use crate::bodies::tag_of;
 use crate::client::Letter;
@@ -335,6 +336,7 @@ impl World {
             }
         }
         self.is_calm = false;
+        self.look_at_counts()?;
         match self.model.overdue() {
             Some(queue) => Err(format!(
                 "{:?} is not delivered to {:?}",
@@ -343,6 +345,46 @@ impl World {
             )),
             None => Ok(()),
         }
+    }
+
+    /// What is counted is there, when nothing is under way.
+    fn look_at_counts(&self) -> Verdict {
+        for (n, shard) in self.shards.iter().enumerate() {
+            let store = shard.service.store();
+            let messages =
+                store.queues_between(0..u32::MAX).filter_map(|(_, queue)| queue.messages()).flatten();
+            let held: usize = messages
+                .map(|message| match &message.content {
+                    Content::Sent { body, .. } => body.form.held_bytes(),
+                    Content::Quota => 0,
+                })
+                .sum();
+            if shard.service.message_bytes() != held {
+                let counted = shard.service.message_bytes();
+                return Err(format!("bodies of shard {n} have {held} bytes, {counted} are counted"));
+            }
+            if shard.arena.lent() > 0 {
+                return Err(format!("{} blocks of shard {n} are lent", shard.arena.lent()));
+            }
+            let known: usize = (0..self.model.queues.len())
+                .filter(|&queue| self.home(queue) == n)
+                .filter_map(|queue| self.model.queues[queue].subscription)
+                .filter(|subscription| self.conns[subscription.conn].is_open)
+                .count();
+            if shard.service.subscription_count() != known {
+                let counted = shard.service.subscription_count();
+                return Err(format!("shard {n} has {known} subscriptions, {counted} are counted"));
+            }
+        }
+        for (n, connection) in self.conns.iter().enumerate().filter(|(_, connection)| connection.is_open) {
+            let queues = self.model.queues.iter();
+            let known = queues.filter(|queue| queue.subscription.is_some_and(|sub| sub.conn == n)).count();
+            let counted = connection.session.subscriptions.load(Ordering::Relaxed);
+            if counted != known {
+                return Err(format!("connection {n} has {known} subscriptions, {counted} are counted"));
+            }
+        }
+        Ok(())
     }
 }
 

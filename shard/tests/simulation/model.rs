@@ -80,6 +80,8 @@ pub struct Model {
     pub now_secs: u64,
     pub ttl_secs: Option<u64>,
     pub quota: usize,
+    /// Few queues or subscriptions are allowed.
+    pub has_caps: bool,
     /// There was little space on the disk in this life.
     pub is_short: bool,
 }
@@ -90,7 +92,8 @@ pub type Verdict = Result<(), String>;
 impl Model {
     /// Whether a message may have left its queue without a word.
     pub fn may_be_gone(&self, entry: &Entry) -> bool {
-        let is_old = self.ttl_secs.is_some_and(|ttl| entry.received_secs.0 < self.now_secs.saturating_sub(ttl));
+        let is_old =
+            self.ttl_secs.is_some_and(|ttl| entry.received_secs.0 < self.now_secs.saturating_sub(ttl));
         is_old || entry.sent.is_some_and(|sent| self.damaged.contains(&sent.tag))
     }
 

@@ -8,7 +8,7 @@ use ringpost_store::{MessageId, PartitionMap, QueueId};
 
 use crate::bodies::{NUMBERED_BYTES, Sent, tag_of};
 use crate::client::{Outgoing, VERSION};
-use crate::commands::{Answer, Asked, Pending};
+use crate::commands::{Answer, Asked, Pending, Reading};
 use crate::keys::POOL;
 use crate::model::{Seen, Verdict};
 use crate::world::World;
@@ -63,7 +63,8 @@ impl World {
 
     fn take_transmission(&mut self, home: usize, conn: usize, bytes: &[u8]) -> Verdict {
         let session = std::sync::Arc::clone(&self.conns[conn].session);
-        let parsed = Transmission::parse(bytes, Format::of_session(VERSION)).map_err(|bad| format!("{bad:?}"))?;
+        let parsed =
+            Transmission::parse(bytes, Format::of_session(VERSION)).map_err(|bad| format!("{bad:?}"))?;
         let response = parsed
             .decode_response(VERSION, session.session_id.as_ref())
             .map_err(|error| format!("a response cannot be read: {error:?}"))?;
@@ -131,7 +132,12 @@ impl World {
         Ok(())
     }
 
-    fn open(&mut self, queue: usize, pending: Option<&Pending>, response: Response<'_>) -> Result<Answer, String> {
+    fn open(
+        &mut self,
+        queue: usize,
+        pending: Option<&Pending>,
+        response: Response<'_>,
+    ) -> Result<Answer, String> {
         Ok(match response {
             Response::Ids(ids) => {
                 let Some(Asked::New { delivery_key, .. }) = pending.map(|pending| &pending.asked) else {
@@ -156,6 +162,11 @@ impl World {
                 Answer::Info {
                     messages: digits.parse().map_err(|_| "qiSize is no number")?,
                     is_secured: json.contains("\"qiSnd\":true"),
+                    reading: match () {
+                        () if json.contains("noSub") => Reading::Subscribed(json.contains("qDelivered")),
+                        () if json.contains("prohibitSub") => Reading::Got(json.contains("qDelivered")),
+                        () => Reading::No,
+                    },
                 }
             }
             Response::Msg { msg_id, body } => {

@@ -8,7 +8,7 @@ use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_shard::service::Body;
 use ringpost_store::disk::Disk;
 use ringpost_store::log::{Started, StartedShard};
-use ringpost_store::{Content, Log, Message, Party, PartitionMap, QueueId, Status, StoredBody};
+use ringpost_store::{Content, Log, Message, PartitionMap, Party, QueueId, Status, StoredBody};
 
 use crate::bodies::{NUMBERED_BYTES, Sent, tag_of};
 use crate::commands::{Asked, Pending};
@@ -252,7 +252,11 @@ impl World {
             }
         }
         if why.is_empty() {
-            why = format!("{} messages are in a queue that has at least {}", found.len(), known.len() - gone_max);
+            why = format!(
+                "{} messages are in a queue that has at least {}",
+                found.len(),
+                known.len() - gone_max
+            );
         }
         Err(why)
     }
@@ -270,7 +274,11 @@ impl World {
                 queue.state.is_suspended = found.is_suspended;
                 for seen in &found.messages {
                     let received_secs = (seen.received_secs, seen.received_secs);
-                    queue.state.messages.push_back(Entry { sent: seen.sent, id: Some(seen.id), received_secs });
+                    queue.state.messages.push_back(Entry {
+                        sent: seen.sent,
+                        id: Some(seen.id),
+                        received_secs,
+                    });
                     if self.model.message_ids.insert(seen.id, n).is_some_and(|other| other != n) {
                         return Err("a message is in two queues".into());
                     }

@@ -14,17 +14,11 @@ use ringpost_store::log::{Durability, LogConfig, StartConfig, StartError, Starte
 use ringpost_store::sim::{Fault, Random, SimDisk};
 use ringpost_store::{IdHasher, PartitionMap, SegmentLog};
 
-use crate::bodies::{NUMBERED_BYTES, Sent};
 use crate::client::Conn;
-use crate::commands::{Asked, Pending};
-use crate::keys::KEYS;
 use crate::machine::{ROUNDS_MAX, Shard};
 use crate::model::{Model, Verdict};
 
 const BLOCK_BYTES: u64 = 4_096;
-/// Batches of a connection under way, as the runtime allows.
-const BATCHES_MAX: usize = 4;
-const QUEUES_MAX: usize = 8;
 /// A day has 2,880 simulated milliseconds.
 const SECS_PER_MS: u64 = 30;
 
@@ -40,7 +34,7 @@ pub struct World {
     pub shards: Vec<Shard>,
     pub conns: Vec<Conn>,
     pub next_corr: u64,
-    next_tag: u64,
+    pub next_tag: u64,
     /// Blocks that connections of a shard may hold.
     lent_max: usize,
     pub commands_per_turn: usize,
@@ -140,7 +134,7 @@ impl World {
             mutation: None,
         };
         let disk_ms_max = [0, 1, 5, 20][random.index(4)];
-        let quota = 2 + random.index(6);
+        let quota = [2, 3, 5, 10, 20][random.index(5)];
         let ttl_secs = random.chance(60).then(|| SECS_PER_MS * (20 + random.below(1_000)));
         let service_config = ServiceConfig {
             allow_new_queues: true,
@@ -148,10 +142,12 @@ impl World {
             queue_quota: quota,
             message_ttl_secs: ttl_secs,
             message_bytes_max: [1, 20_000, 60_000, 1 << 20][random.index(4)],
-            queues_max: 1_000,
-            subscriptions_per_connection: 1_000,
+            queues_max: [2, 1_000, 1_000][random.index(3)],
+            subscriptions_per_connection: [3, 1_000, 1_000][random.index(3)],
             delivery_credit: 1 + random.index(3),
         };
+        let has_caps =
+            service_config.queues_max < 1_000 || service_config.subscriptions_per_connection < 1_000;
         Self {
             disk: SimDisk::new(random.next_u64(), disk_ms_max),
             now_ms: 0,
@@ -159,7 +155,7 @@ impl World {
             config: StartConfig { log, shards: 1, skip_corrupt: false, salt: 0, threads: false },
             service_config,
             mutation,
-            model: Model { ttl_secs, quota, ..Model::default() },
+            model: Model { ttl_secs, quota, has_caps, ..Model::default() },
             shards: Vec::new(),
             conns: Vec::new(),
             next_corr: 0,
@@ -278,7 +274,7 @@ impl World {
     }
 
     fn live(&mut self) -> Verdict {
-        let steps = 10 + self.random.below(200);
+        let steps = 10 + self.random.below(160);
         let pace = 1 + self.random.below(20);
         let fault_at = self.random.chance(15).then(|| self.random.below(steps));
         let full_at = self.random.chance(25).then(|| self.random.below(steps));
@@ -356,109 +352,6 @@ impl World {
             self.stats.evicted += shard.counters.bodies_evicted.value();
             self.stats.expired += shard.counters.messages_expired.value();
             self.stats.no_space += shard.counters.refused_no_space.value();
-        }
-    }
-
-    /// A client does something.
-    fn act(&mut self) {
-        let open: Vec<usize> = (0..self.conns.len()).filter(|&conn| self.conns[conn].is_open).collect();
-        if open.is_empty() || (open.len() < 4 && self.random.chance(3)) {
-            self.connect();
-            return;
-        }
-        let conn = open[self.random.index(open.len())];
-        if self.random.chance(1) {
-            self.disconnect(conn);
-            return;
-        }
-        if self.conns[conn].batches.len() >= BATCHES_MAX {
-            return;
-        }
-        let mut commands = Vec::new();
-        let count = if self.random.chance(60) { 1 } else { 1 + self.random.below(5) };
-        for _ in 0..count {
-            let command = self.any_command(conn);
-            let has_short = |pending: &Pending| {
-                matches!(&pending.asked, Asked::Send(sent) if sent.bytes < NUMBERED_BYTES)
-            };
-            // Two that cannot be told from each other.
-            if has_short(&command) && commands.iter().any(has_short) {
-                continue;
-            }
-            commands.push(command);
-        }
-        self.send_block(conn, commands);
-    }
-
-    fn any_command(&mut self, conn: usize) -> Pending {
-        let queues: Vec<usize> = (0..self.model.queues.len())
-            .filter(|&queue| self.model.exists(queue) || self.random.chance(2))
-            .collect();
-        let may_create = queues.len() < QUEUES_MAX;
-        if queues.is_empty() || (may_create && self.random.chance(4)) {
-            let asked = Asked::New {
-                delivery_key: self.random.index(KEYS),
-                is_messaging: self.random.chance(60),
-                subscribes: self.random.chance(60),
-            };
-            let key = Some(self.random.index(KEYS));
-            return self.command(0, asked, key);
-        }
-        let queue = queues[self.random.index(queues.len())];
-        match self.random.below(100) {
-            0..42 => self.any_send(queue),
-            42..68 => self.any_ack(conn, queue),
-            68..80 => self.recipient_command(queue, Asked::Sub),
-            80..86 => self.recipient_command(queue, Asked::Get),
-            86..89 => self.recipient_command(queue, Asked::Que),
-            89..91 => {
-                let key = self.random.index(KEYS);
-                self.recipient_command(queue, Asked::Key(key))
-            }
-            91..93 => {
-                let key = self.random.index(KEYS);
-                self.command(queue, Asked::SKey(key), Some(key))
-            }
-            93 => self.recipient_command(queue, Asked::Off),
-            94..96 => self.recipient_command(queue, Asked::Del),
-            96 => {
-                // Most likely not the right one.
-                let key = Some(self.random.index(KEYS));
-                self.command(queue, Asked::Sub, key)
-            }
-            _ => self.command(queue, Asked::Ping, None),
-        }
-    }
-
-    fn any_send(&mut self, queue: usize) -> Pending {
-        let bytes = match self.random.below(20) {
-            0 => self.random.index(NUMBERED_BYTES),
-            1..8 => NUMBERED_BYTES + self.random.index(300),
-            8..13 => self.random.index(16_049),
-            13 => 16_049,
-            _ => 16_048,
-        };
-        let bytes = if bytes < NUMBERED_BYTES && self.has_unnamed(queue) { 100 } else { bytes };
-        self.next_tag += 1;
-        let tag = if bytes < NUMBERED_BYTES { 0 } else { self.next_tag };
-        let sent = Sent { tag, bytes, notification: self.random.chance(30) };
-        let known = self.model.queues[queue].state.sender_key;
-        let key = if self.random.chance(95) { known } else { Some(self.random.index(KEYS)) };
-        self.command(queue, Asked::Send(sent), key)
-    }
-
-    fn any_ack(&mut self, conn: usize, queue: usize) -> Pending {
-        let connection = &mut self.conns[conn];
-        let roll = self.random.below(100);
-        if roll < 85 && !connection.inbox.is_empty() {
-            let (queue, id) = connection.inbox.swap_remove(self.random.index(connection.inbox.len()));
-            connection.done = Some((queue, id));
-            return self.recipient_command(queue, Asked::Ack(id.to_vec()));
-        }
-        match (connection.done, roll % 3) {
-            (Some((queue, id)), 0) => self.recipient_command(queue, Asked::Ack(id.to_vec())),
-            (_, 1) => self.recipient_command(queue, Asked::Ack(Vec::new())),
-            _ => self.recipient_command(queue, Asked::Ack(vec![7; 24])),
         }
     }
 }
