@@ -26,6 +26,24 @@ pub enum Content<B> {
     Quota,
 }
 
+impl<B> Message<B> {
+    /// None: a quota message.
+    pub fn body(&self) -> Option<&B> {
+        match &self.content {
+            Content::Sent { body, .. } => Some(body),
+            Content::Quota => None,
+        }
+    }
+
+    /// None: a quota message.
+    pub fn into_body(self) -> Option<B> {
+        match self.content {
+            Content::Sent { body, .. } => Some(body),
+            Content::Quota => None,
+        }
+    }
+}
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -82,8 +100,8 @@ impl<B> MessageQueue<B> {
         self.messages.front()
     }
 
-    /// What [`Store::write`](crate::Store::write) would make of another message: appends it, unless the quota is reached; then
-    /// once a quota message in its place, and nothing more until the recipient has taken everything.
+    /// What [`Store::write`](crate::Store::write) would make of another message: appends it, unless the quota is
+    /// reached; then once a quota message in its place, and nothing more until the recipient has taken everything.
     pub fn verdict(&self, quota: usize) -> Written {
         let was_empty = self.messages.is_empty();
         if !self.accepts && !was_empty {
@@ -107,7 +125,7 @@ impl<B> MessageQueue<B> {
         verdict
     }
 
-    /// Appends a message that was accepted before, in another life of this queue.
+    /// Appends a message that was accepted before.
     pub(crate) fn restore(&mut self, message: Message<B>) {
         self.accepts = !matches!(message.content, Content::Quota);
         self.messages.push_back(message);

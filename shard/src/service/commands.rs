@@ -141,7 +141,7 @@ impl<L: Log> Service<L> {
             | Command::Del
             | Command::Que => {
                 let queue = self.find(Party::Recipient, parsed.entity_id);
-                let key = queue.and_then(|ix| Some(self.store.queue(ix)?.recipient_key.clone()));
+                let key = queue.and_then(|ix| self.store.queue(ix)?.recipient_keys().next().cloned());
                 let verified = self.verified(session, parsed, key.as_ref(), Secrets::Kept);
                 match queue {
                     Some(queue) if verified => {

@@ -56,7 +56,7 @@ impl<L: Log> Service<L> {
     }
 
     fn suspend(&mut self, queue: QueueIx) -> Next {
-        if self.store.queue(queue).is_some_and(|queue| queue.status == Status::Active) {
+        if self.store.queue(queue).is_some_and(|queue| queue.status() == Status::Active) {
             if let Err(refused) = self.append_of(queue, |queue| Record::Suspend { queue }) {
                 return refused.into();
             }

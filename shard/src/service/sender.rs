@@ -50,7 +50,7 @@ impl<L: Log> Service<L> {
     ) -> Next {
         let queue_ix = self.find(Party::Sender, parsed.entity_id);
         let queue = queue_ix.and_then(|ix| self.store.queue(ix));
-        let status = queue.map(|queue| queue.status);
+        let status = queue.map(ringpost_store::Queue::status);
         let key = queue.and_then(|queue| queue.sender_key.clone());
         // Before the queue is secured messages must not be authorized; afterwards they must.
         let verified = if parsed.authorization.is_none() {

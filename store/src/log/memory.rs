@@ -3,7 +3,7 @@
 use slab::Slab;
 
 use super::op::ReadRequest;
-use super::record::{BodyMeta, Record};
+use super::record::{BODY_BYTES_MAX, BodyMeta, Record};
 use super::{AppendError, BodyPlace, Entry, Log, Position};
 use crate::id::IdHash;
 
@@ -47,10 +47,8 @@ impl Log for MemoryLog {
         entries: &[Entry<'_>],
         places: &mut Vec<BodyPlace>,
     ) -> Result<Position, AppendError> {
-        let is_too_large = |entry: &Entry<'_>| match &entry.record {
-            Record::Message { body, .. } => body.len() > ringpost_protocol::limits::SEND_BODY_BYTES_MAX,
-            _ => false,
-        };
+        let is_too_large =
+            |entry: &Entry<'_>| entry.record.body().is_some_and(|body| body.len() > BODY_BYTES_MAX);
         if entries.iter().any(is_too_large) {
             return Err(AppendError::TooLarge);
         }
@@ -62,13 +60,10 @@ impl Log for MemoryLog {
                         let block = u32::try_from(bodies.insert(body.into())).unwrap_or(u32::MAX);
                         BodyPlace { segment: 0, block, crc: meta.crc, bytes: meta.bytes }
                     });
-                    if let Record::Message { body, .. } = &record {
-                        places.push(*body);
-                    }
+                    places.extend(record.body());
                     records.push((entry.hash, record));
                 }
-                None if matches!(entry.record, Record::Message { .. }) => places.push(BodyPlace::NOWHERE),
-                None => {}
+                None => places.extend(entry.record.body().map(|_| BodyPlace::NOWHERE)),
             }
         }
         self.appended += entries.len() as u64;
