@@ -79,11 +79,11 @@ impl World {
             }
             let found = Found {
                 sender_id: queue.sender_id,
-                recipient_key: queue.recipient_key.clone(),
+                recipient_key: queue.recipient_keys().next().ok_or("a queue without a key")?.clone(),
                 sender_key: queue.sender_key.clone(),
                 delivery_secret: queue.delivery_secret,
                 is_messaging: queue.mode == Some(QueueMode::Messaging),
-                is_suspended: queue.status == Status::Suspended,
+                is_suspended: queue.status() == Status::Suspended,
                 messages,
             };
             queues.insert(queue.recipient_id, found);
