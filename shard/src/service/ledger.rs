@@ -92,7 +92,9 @@ impl<L: Log> Service<L> {
     }
 
     pub(super) fn output(&mut self, output: Output) {
-        self.held.outputs.push_back((self.appended, output));
+        let spare = u64::from(self.mutated(Mutation::HoldTooLittle));
+        let position = Position(self.appended.0.saturating_sub(spare));
+        self.held.outputs.push_back((position, output));
     }
 
     /// The next output that may leave.
@@ -150,6 +152,8 @@ impl<L: Log> Service<L> {
 
     /// Drops messages of a queue that are too old, some at a time.
     pub(super) fn expire_queue(&mut self, queue: QueueIx, before_secs: u64) -> Result<(), Refused> {
+        let spare_secs = if self.mutated(Mutation::ExpireYoung) { 600 } else { 0 };
+        let before_secs = before_secs.saturating_add(spare_secs);
         let messages = self.store.queue(queue).and_then(|queue| queue.messages());
         let through = messages.and_then(|m| m.expired_through(before_secs, EXPIRY_STEP_MESSAGES)).copied();
         let Some(through) = through else { return Ok(()) };

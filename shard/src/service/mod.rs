@@ -289,7 +289,7 @@ impl<L: Log> Service<L> {
 
     /// Tries again what waited for blocks of the arena, until there are none.
     pub fn retry_starved(&mut self) {
-        while !self.arena.is_exhausted() {
+        while !self.arena.is_exhausted() && !self.mutated(Mutation::ForgetStarved) {
             let Some(conn) = self.starved.pop_front() else { return };
             if let Some(peer) = self.subscribers.known_peer(conn) {
                 peer.starved = false;

@@ -8,6 +8,8 @@ use super::{ConnRef, Service};
 pub enum Mutation {
     /// Outputs leave at once, whatever the log has.
     TellBeforeDurable,
+    /// An output waits for all records before it but the last.
+    HoldTooLittle,
     /// Makes a change although the log did not take its record.
     IgnoreRefusal,
     /// A queue is made, and nothing appended.
@@ -20,6 +22,8 @@ pub enum Mutation {
     DeleteWithoutRecord,
     /// Messages expire, and nothing is appended.
     ExpireWithoutRecord,
+    /// Messages expire that are not old enough.
+    ExpireYoung,
     /// An acknowledged message leaves its queue, and nothing is appended.
     TakeWithoutRecord,
     /// Bodies that ended stay in the log.
@@ -50,6 +54,8 @@ pub enum Mutation {
     ForgetLine,
     /// Delivers without looking at the credit.
     IgnoreCredit,
+    /// A delivery that found no block is not tried again.
+    ForgetStarved,
     /// A batch that waits for credit does not go on when there is some.
     ForgetBatch,
     /// A batch does not wait for those before it.

@@ -102,7 +102,11 @@ impl World {
     /// A command as it will be sent.
     pub fn command(&mut self, queue: usize, asked: Asked, key: Option<usize>) -> Pending {
         self.next_corr += 1;
-        let mut corr_id = [0xc0; 24];
+        let mut corr_id = vec![0xc0; 24];
+        // With a long one there is no room for a message in the answer.
+        if matches!(asked, Asked::Ack(_) | Asked::Sub) && self.random.chance(2) {
+            corr_id.resize(220, 0xc1);
+        }
         corr_id[..8].copy_from_slice(&self.next_corr.to_le_bytes());
         Pending { corr_id, queue, asked, key, handed_secs: None }
     }

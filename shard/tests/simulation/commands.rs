@@ -10,7 +10,7 @@ use crate::model::{Model, Queue, Seen, State, Subscription, Verdict};
 /// A command that was sent.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    pub corr_id: [u8; 24],
+    pub corr_id: Vec<u8>,
     /// A number of a queue, unless the command names none.
     pub queue: usize,
     pub asked: Asked,

@@ -97,14 +97,16 @@ fn a_seed_replays_exactly() {
 }
 
 /// Faults put into the service, and within how many seeds each is found.
-const MUTATIONS: [Mutation; 26] = [
+const MUTATIONS: [Mutation; 29] = [
     Mutation::TellBeforeDurable,
+    Mutation::HoldTooLittle,
     Mutation::IgnoreRefusal,
     Mutation::CreateWithoutRecord,
     Mutation::SecureWithoutRecord,
     Mutation::SuspendWithoutRecord,
     Mutation::DeleteWithoutRecord,
     Mutation::ExpireWithoutRecord,
+    Mutation::ExpireYoung,
     Mutation::TakeWithoutRecord,
     Mutation::ForgetErase,
     Mutation::EraseBeforeTake,
@@ -120,6 +122,7 @@ const MUTATIONS: [Mutation; 26] = [
     Mutation::OtherQuota,
     Mutation::ForgetLine,
     Mutation::IgnoreCredit,
+    Mutation::ForgetStarved,
     Mutation::ForgetBatch,
     Mutation::Overtake,
     Mutation::KeepDelivered,

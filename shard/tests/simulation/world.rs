@@ -238,7 +238,7 @@ impl World {
             .into_iter()
             .enumerate()
             .map(|(n, shard)| {
-                let arena = Arena::new(self.lent_max, 4);
+                let arena = Arena::new(self.lent_max, 32);
                 let seed = self.random.next_u64();
                 let counters = Arc::<Counters>::default();
                 let mut service: Service<SegmentLog<HeapBuffers>> = Service::new(
@@ -287,7 +287,8 @@ impl World {
             }
             if full_at == Some(step) {
                 self.model.is_short = true;
-                let more = self.random.index(80);
+                let most = [8, 80][self.random.index(2)];
+                let more = self.random.index(most);
                 self.disk.set_capacity_blocks(self.disk.used_blocks() + more);
             }
             if full_at.is_some_and(|at| step > at + 60) {
@@ -311,6 +312,7 @@ impl World {
         let may_rest = self.stops_ms.is_none() && !self.has_fault;
         if may_rest && self.random.chance(30) {
             self.come_to_rest()?;
+            self.wait_for_interval()?;
         }
         if may_rest && self.random.chance(20) {
             self.stop()?;
@@ -322,6 +324,16 @@ impl World {
         }
         self.crash();
         Ok(())
+    }
+
+    /// Where answers do not wait for the disk, what was answered comes there in time.
+    fn wait_for_interval(&mut self) -> Verdict {
+        let Durability::Interval { ms } = self.config.log.durability else { return Ok(()) };
+        self.run_until(self.now_ms + ms + 1_000)?;
+        match self.shards.iter().map(|shard| shard.not_durable.len()).sum() {
+            0 => Ok(()),
+            left => Err(format!("{left} changes are not on the disk after {ms} ms")),
+        }
     }
 
     /// What a stop does before the process ends: everything is brought to the disk.
