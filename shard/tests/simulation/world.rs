@@ -141,6 +141,8 @@ impl World {
             create_password: None,
             queue_quota: quota,
             message_ttl_secs: ttl_secs,
+            notification_ttl_secs: 86_400,
+            links: Arc::default(),
             message_bytes_max: [1, 20_000, 60_000, 1 << 20][random.index(4)],
             queues_max: [2, 1_000, 1_000][random.index(3)],
             subscriptions_per_connection: [3, 1_000, 1_000][random.index(3)],
