@@ -44,9 +44,8 @@ impl<L: Log> Service<L> {
     /// KEY and SKEY: repeating the same key is no conflict.
     pub(super) fn secure(&mut self, queue: QueueIx, key: AuthPublicKey) -> Next {
         match self.store.queue(queue).map(|queue| queue.sender_key.as_ref()) {
-            None => Next::Answer(ErrorType::Auth),
             Some(Some(present)) if *present == key => Next::Ok,
-            Some(Some(_)) => Next::Answer(ErrorType::Auth),
+            None | Some(Some(_)) => Next::Answer(ErrorType::Auth),
             Some(None) => {
                 let record = key.clone();
                 if let Err(refused) = self.append_of(queue, |queue| Record::Secure { queue, key: record }) {

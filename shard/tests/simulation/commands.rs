@@ -218,7 +218,12 @@ impl Model {
                 _ => unexpected(pending, answer),
             };
         };
-        if !matches!(answer, Answer::Ok) && !(is_subscriber && matches!(answer, Answer::Message(_))) {
+        let fits = match answer {
+            Answer::Ok => true,
+            Answer::Message(_) => is_subscriber,
+            _ => false,
+        };
+        if !fits {
             return unexpected(pending, answer);
         }
         if !given.is_empty() {

@@ -125,8 +125,7 @@ impl Model {
             }
             if !self.may_be_gone(first) {
                 return Err(format!(
-                    "{:?} of {:?} is delivered, not the first message, {first:?}",
-                    sent, received_secs
+                    "{sent:?} of {received_secs:?} is delivered, not the first message, {first:?}"
                 ));
             }
             self.queues[queue].state.messages.pop_front();

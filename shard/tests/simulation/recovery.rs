@@ -215,12 +215,12 @@ impl World {
                 _ => None,
             })
             .collect();
-        self.messages_fit(messages.iter(), &found.messages, &asked, &acknowledged)
+        self.messages_fit(&messages.iter(), &found.messages, &asked, &acknowledged)
     }
 
     fn messages_fit<'a>(
         &self,
-        known: impl ExactSizeIterator<Item = &'a Entry> + Clone,
+        known: &(impl ExactSizeIterator<Item = &'a Entry> + Clone),
         found: &[Seen],
         asked: &[&(usize, Pending)],
         acknowledged: &BTreeSet<&[u8]>,
