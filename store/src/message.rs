@@ -26,6 +26,24 @@ pub enum Content<B> {
     Quota,
 }
 
+impl<B> Message<B> {
+    /// None: a quota message.
+    pub fn body(&self) -> Option<&B> {
+        match &self.content {
+            Content::Sent { body, .. } => Some(body),
+            Content::Quota => None,
+        }
+    }
+
+    /// None: a quota message.
+    pub fn into_body(self) -> Option<B> {
+        match self.content {
+            Content::Sent { body, .. } => Some(body),
+            Content::Quota => None,
+        }
+    }
+}
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -82,24 +100,33 @@ impl<B> MessageQueue<B> {
         self.messages.front()
     }
 
-    /// Appends a message, unless the quota is reached: then once a quota message in its place, and nothing more until
-    /// the recipient has taken everything.
-    pub(crate) fn write(&mut self, message: Message<B>, quota: usize) -> Written {
+    /// What will become of the next message, unless the queue changes before.
+    pub fn admission(&self, quota: usize) -> Written {
         let was_empty = self.messages.is_empty();
         if !self.accepts && !was_empty {
-            return Written::OverQuota { marked: false };
-        }
-        self.accepts = self.messages.len() < quota;
-        if self.accepts {
-            self.messages.push_back(message);
+            Written::OverQuota { marked: false }
+        } else if self.messages.len() < quota {
             Written::Stored { was_empty }
         } else {
-            self.messages.push_back(Message { content: Content::Quota, ..message });
             Written::OverQuota { marked: true }
         }
     }
 
-    /// Appends a message that was accepted before, in another life of this queue.
+    /// Appends a message, unless the quota is reached: then once a quota message in its place, and nothing more until
+    /// the recipient has taken everything.
+    pub(crate) fn write(&mut self, message: Message<B>, quota: usize) -> Written {
+        let admission = self.admission(quota);
+        match admission {
+            Written::Stored { .. } => self.restore(message),
+            Written::OverQuota { marked: true } => {
+                self.restore(Message { content: Content::Quota, ..message });
+            }
+            Written::OverQuota { marked: false } => {}
+        }
+        admission
+    }
+
+    /// Appends a message that was accepted before.
     pub(crate) fn restore(&mut self, message: Message<B>) {
         self.accepts = !matches!(message.content, Content::Quota);
         self.messages.push_back(message);

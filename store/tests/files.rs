@@ -311,7 +311,8 @@ fn a_memory_log_replays_what_was_appended() {
     }
     let ix = store.find(Party::Recipient, &id).unwrap();
     assert_eq!(store.first_message(ix).unwrap().id, queue_id(4));
-    let too_large = Entry { hash, record: message(5, &[0; 16_089]) };
+    let body = vec![0; 16_385];
+    let too_large = Entry { hash, record: message(5, &body) };
     assert_eq!(log.append(&[too_large], &mut places), Err(AppendError::TooLarge));
 }
 

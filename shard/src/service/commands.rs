@@ -117,7 +117,7 @@ impl Service {
             | Command::Del
             | Command::Que => {
                 let queue = self.find(Party::Recipient, parsed.entity_id);
-                let key = queue.and_then(|ix| Some(self.store.queue(ix)?.recipient_key.clone()));
+                let key = queue.and_then(|ix| self.store.queue(ix)?.recipient_keys().next().cloned());
                 let verified = self.verified(session, parsed, key.as_ref(), Secrets::Kept);
                 match queue {
                     Some(queue) if verified => {
@@ -419,7 +419,7 @@ impl Service {
     ) -> Next {
         let queue_ix = self.find(Party::Sender, parsed.entity_id);
         let queue = queue_ix.and_then(|ix| self.store.queue(ix));
-        let status = queue.map(|queue| queue.status);
+        let status = queue.map(ringpost_store::Queue::status);
         let key = queue.and_then(|queue| queue.sender_key.clone());
         // Before the queue is secured messages must not be authorized; afterwards they must.
         let verified = if parsed.authorization.is_none() {

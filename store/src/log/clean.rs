@@ -12,7 +12,6 @@ use super::erase::Job;
 use super::image;
 use super::op::Buffers;
 use super::page::blocks_of;
-use super::record::Record;
 use super::root::{Floor, Root};
 use super::{AppendError, StoredBody};
 use crate::id::Bucket;
@@ -315,7 +314,7 @@ impl<A: Buffers> SegmentLog<A> {
                 return Err(AppendError::TooLarge);
             }
             self.room(blocks, Use::Growth)?;
-            let (segment, block) = self.push(&Record::Image { blocks }, bucket, bytes);
+            let (segment, block) = self.push_image(bucket, bytes);
             self.segments.count_live(segment);
             self.counts.image_bytes += bytes.len() as u64;
             let crc = crc32c::crc32c(bytes);

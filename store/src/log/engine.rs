@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::batch::Batch;
 use super::clean::Cleaning;
 use super::commit::{Flight, Synced};
 use super::config::{Counts, LogConfig, Mutation};
@@ -42,7 +43,7 @@ pub struct SegmentLog<A: Buffers> {
     pub(super) cleaning: Cleaning,
     pub(super) failed: Option<String>,
     pub(super) counts: Counts,
-    pub(super) scratch: Vec<u8>,
+    batch: Batch,
 }
 
 /// What blocks are wanted for. The last part of the space is kept for what frees some.
@@ -59,8 +60,8 @@ pub(super) enum Use {
 pub(super) const RETRY_MS: u64 = 1_000;
 
 impl<A: Buffers> SegmentLog<A> {
-    /// Blocks that a batch may take. A batch is as large as what one 16 KB block of a connection can carry, and one
-    /// body is at most 4 blocks: this leaves room.
+    /// Blocks that a batch may take, so that it fits into one commit. A batch is as large as what one 16 KB block of a
+    /// connection can carry, and one body is at most 4 blocks: this leaves room.
     pub const BATCH_BLOCKS_MAX: u32 = 256;
 
     /// A log that goes on from `segments` and `cleaning`. Its first segment is `sequence` 1, which exists.
@@ -96,7 +97,7 @@ impl<A: Buffers> SegmentLog<A> {
             cleaning,
             failed: None,
             counts: Counts::default(),
-            scratch: Vec::new(),
+            batch: Batch::default(),
         }
     }
 
@@ -127,7 +128,7 @@ impl<A: Buffers> SegmentLog<A> {
             cleaning: self.cleaning,
             failed: self.failed,
             counts: self.counts,
-            scratch: self.scratch,
+            batch: self.batch,
         }
     }
 
@@ -280,49 +281,79 @@ impl<A: Buffers> SegmentLog<A> {
         }
     }
 
-    /// Appends a record with the blocks that belong to it. There must be room.
-    pub(super) fn push(&mut self, record: &Record<BodyMeta>, bucket: Bucket, extent: &[u8]) -> (u32, u32) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        record.encode(bucket, &mut scratch);
-        let extent_blocks = blocks_of(extent.len());
-        let segment_blocks = self.segment_blocks();
+    /// Makes the whole batch lie in one commit, so that a crash leaves all of it or nothing. There must be room.
+    fn make_place(&mut self, batch: &Batch) {
         if let Some(open) = &self.open {
-            let needed = open.blocks_needed(scratch.len(), extent_blocks);
-            if open.blocks + needed > COMMIT_BLOCKS_MAX || open.end() + needed > segment_blocks {
+            let needed = batch.blocks_behind(open.page_bytes());
+            if open.blocks + needed > COMMIT_BLOCKS_MAX || open.end() + needed > self.segment_blocks() {
                 self.seal();
             }
         }
         if self.open.is_none() {
-            self.open_commit(1 + extent_blocks);
+            self.open_commit(batch.blocks());
         }
+    }
+
+    /// Adds a record and the blocks that belong to it to the open commit. Gives segment and block where these begin.
+    fn push(&mut self, record: &[u8], extent: &[u8]) -> (u32, u32) {
         self.next_lsn += 1;
-        let mut at = (self.current, 0);
-        if let Some(open) = &mut self.open {
-            at = (open.segment, open.push(&scratch, extent, &mut self.pool));
+        match &mut self.open {
+            Some(open) => (open.segment, open.push(record, extent, &mut self.pool)),
+            None => (self.current, 0),
         }
-        self.scratch = scratch;
+    }
+
+    /// Appends an image. There must be room.
+    pub(super) fn push_image(&mut self, bucket: Bucket, image: &[u8]) -> (u32, u32) {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.clear();
+        batch.add(&Record::Image { blocks: blocks_of(image.len()) }, bucket);
+        self.make_place(&batch);
+        let mut at = (self.current, 0);
+        for (_, record) in batch.iter() {
+            at = self.push(record, image);
+        }
+        self.batch = batch;
         at
     }
 
-    fn push_entry(&mut self, entry: &Entry<'_>, places: &mut Vec<BodyPlace>) {
-        let bucket = entry.hash.bucket();
-        if entry.record.ends_something() {
-            self.cleaning.has_history = true;
+    /// Whether a batch can be appended now.
+    fn admit(&mut self, batch: &Batch) -> Result<(), AppendError> {
+        // `room` counts the page.
+        let blocks = batch.blocks() - 1;
+        if blocks >= Self::BATCH_BLOCKS_MAX.min(self.segment_blocks() / 2) {
+            return Err(AppendError::TooLarge);
         }
-        let mut extent: &[u8] = &[];
-        let record = entry.record.clone().map_body(|body| {
-            extent = body;
-            // The length was checked.
-            BodyMeta::of(body).unwrap_or(BodyMeta { bytes: 0, crc: 0 })
-        });
-        let (segment, block) = self.push(&record, bucket, extent);
-        self.counts.appended_bytes += extent.len() as u64 + RECORD_BYTES_TYPICAL;
-        if let Record::Message { body, .. } = record {
-            self.segments.count_live(segment);
-            places.push(BodyPlace { segment, block, crc: body.crc, bytes: body.bytes });
+        let room = if self.pending_bytes() > self.config.pending_bytes_max {
+            Err(AppendError::Busy)
+        } else {
+            self.room(blocks, if batch.grows { Use::Growth } else { Use::Ending })
+        };
+        match room {
+            Err(AppendError::Busy) => self.counts.refused_busy += 1,
+            Err(AppendError::NoSpace) => self.counts.refused_no_space += 1,
+            _ => {}
         }
-        self.mark_dirty(bucket);
+        room
+    }
+
+    fn push_batch(&mut self, batch: &Batch, entries: &[Entry<'_>], places: &mut Vec<BodyPlace>) {
+        self.make_place(batch);
+        for ((record, bytes), entry) in batch.iter().zip(entries) {
+            let extent: &[u8] = entry.record.body().copied().unwrap_or_default();
+            let (segment, block) = self.push(bytes, extent);
+            self.counts.appended_bytes += (bytes.len() + extent.len()) as u64;
+            if let Some(BodyMeta { bytes, crc }) = record.body {
+                self.segments.count_live(segment);
+                places.push(BodyPlace { segment, block, crc, bytes });
+            }
+            self.cleaning.has_history |= record.ends_something;
+            self.mark_dirty(record.bucket);
+            if self.config.mutated(Mutation::SplitBatches) && self.end() + 16 < self.segment_blocks() {
+                self.seal();
+                self.open_commit(8);
+            }
+        }
     }
 
     /// Ends the open commit. What comes next goes into another.
@@ -359,46 +390,19 @@ impl<A: Buffers> SegmentLog<A> {
     }
 }
 
-/// What a record counts as in [`Counts::appended_bytes`]: about the mean of what records take.
-const RECORD_BYTES_TYPICAL: u64 = 64;
-
 impl<A: Buffers> Log for SegmentLog<A> {
     fn append(
         &mut self,
         entries: &[Entry<'_>],
         places: &mut Vec<BodyPlace>,
     ) -> Result<Position, AppendError> {
-        let mut blocks = 0;
-        let mut grows = false;
-        for entry in entries {
-            if let Record::Message { body, .. } = &entry.record {
-                if body.len() > ringpost_protocol::limits::SEND_BODY_BYTES_MAX {
-                    return Err(AppendError::TooLarge);
-                }
-                blocks += blocks_of(body.len());
-            }
-            grows |= entry.record.grows();
+        let mut batch = std::mem::take(&mut self.batch);
+        let appended = batch.encode(entries).and_then(|()| self.admit(&batch));
+        if appended.is_ok() && !entries.is_empty() {
+            self.push_batch(&batch, entries, places);
         }
-        // A page holds at least 27 records; one more for what is left of the open page.
-        blocks += u32::try_from(entries.len() / 27).unwrap_or(u32::MAX) + 1;
-        if blocks > Self::BATCH_BLOCKS_MAX.min(self.segment_blocks() / 2) {
-            return Err(AppendError::TooLarge);
-        }
-        let room = if self.pending_bytes() > self.config.pending_bytes_max {
-            Err(AppendError::Busy)
-        } else {
-            self.room(blocks, if grows { Use::Growth } else { Use::Ending })
-        };
-        match room {
-            Err(AppendError::Busy) => self.counts.refused_busy += 1,
-            Err(AppendError::NoSpace) => self.counts.refused_no_space += 1,
-            _ => {}
-        }
-        room?;
-        for entry in entries {
-            self.push_entry(entry, places);
-        }
-        Ok(Position(self.next_lsn))
+        self.batch = batch;
+        appended.map(|()| Position(self.next_lsn))
     }
 
     fn durable_up_to(&self) -> Position {

@@ -42,10 +42,8 @@ impl Log for MemoryLog {
         entries: &[Entry<'_>],
         places: &mut Vec<BodyPlace>,
     ) -> Result<Position, AppendError> {
-        let is_too_large = |entry: &Entry<'_>| match &entry.record {
-            Record::Message { body, .. } => BodyMeta::of(body).is_none(),
-            _ => false,
-        };
+        let is_too_large =
+            |entry: &Entry<'_>| entry.record.body().is_some_and(|body| BodyMeta::of(body).is_none());
         if entries.iter().any(is_too_large) {
             return Err(AppendError::TooLarge);
         }
@@ -56,11 +54,9 @@ impl Log for MemoryLog {
                 let block = u32::try_from(bodies.insert(body.into())).unwrap_or(u32::MAX);
                 BodyPlace { segment: 0, block, crc: meta.crc, bytes: meta.bytes }
             };
-            if records.is_some() || matches!(entry.record, Record::Message { .. }) {
+            if records.is_some() || entry.record.body().is_some() {
                 let record = entry.record.clone().map_body(&mut keep);
-                if let Record::Message { body, .. } = &record {
-                    places.push(*body);
-                }
+                places.extend(record.body());
                 if let Some(records) = records {
                     records.push((entry.hash, record));
                 }

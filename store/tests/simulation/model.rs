@@ -94,7 +94,7 @@ pub fn apply(queues: &mut Queues, record: &ModelRecord) {
             messages.drain(..count);
         }
         Record::Used { queue, today } => of(queues, queue).used_day = *today,
-        Record::Image { .. } => {}
+        _ => unreachable!("{record:?}"),
     }
 }
 
@@ -146,11 +146,11 @@ pub fn seen(disk: &SimDisk, shard: &StartedShard<BodyPlace>, damage_is_fine: boo
         let new = NewQueue {
             recipient_id: queue.recipient_id,
             sender_id: queue.sender_id,
-            recipient_key: queue.recipient_key.clone(),
+            recipient_key: queue.recipient_keys().next().unwrap().clone(),
             delivery_secret: queue.delivery_secret,
             mode: queue.mode,
         };
-        let is_suspended = queue.status == Status::Suspended;
+        let is_suspended = queue.status() == Status::Suspended;
         queues.insert(
             queue.recipient_id,
             ModelQueue {
