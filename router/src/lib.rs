@@ -5,6 +5,7 @@
 //! | [`cli`] | commands and options of `smp-server` |
 //! | [`init`] | makes a new router: identity, certificates, ini |
 //! | [`start`] | from the files to a running router, and to its end |
+//! | [`migrate`] | to and from the reference implementation; checking what is stored |
 //! | [`ini`] | reads ini files and remembers the lines |
 //! | [`settings`] | what an ini asks for, as types; which keys there are |
 //! | [`storage`] | the data directory: its lock, and where the log and the key of the ID hash are |
@@ -19,6 +20,7 @@ pub mod exit;
 pub mod identity;
 pub mod ini;
 pub mod init;
+pub mod migrate;
 pub mod paths;
 pub mod reference;
 pub mod settings;
