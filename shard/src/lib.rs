@@ -5,11 +5,13 @@
 //! | [`service`] | queues, commands and their answers: no I/O and no runtime |
 //! | [`outbox`] | packing of answers and messages into blocks |
 //! | [`arena`] | the 16 KB blocks |
+//! | [`aliases`] | where queues live whose IDs another router drew |
 //! | [`mesh`] | bounded lanes between shards |
 //! | [`limits`] | every cap, with its default |
 //! | [`counters`] | what happened, and how often |
 //! | [`runtime`] | executors, sockets, time limits: the only part that names glommio |
 
+pub mod aliases;
 pub mod arena;
 pub mod counters;
 pub mod limits;
@@ -18,4 +20,4 @@ pub mod outbox;
 pub mod runtime;
 pub mod service;
 
-pub use runtime::{Config, FatalError, InactiveClients, Router, StartError, StopMode};
+pub use runtime::{Config, DataConfig, FatalError, InactiveClients, Recovered, Router, StartError, StopMode};

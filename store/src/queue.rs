@@ -102,13 +102,13 @@ impl<B> Queue<B> {
         self.notifier()?.service.as_ref()
     }
 
-    /// Its ID for one of its parties.
-    pub fn id(&self, party: Party) -> Option<&QueueId> {
+    /// Its ID for a party.
+    pub fn id(&self, party: Party) -> Option<QueueId> {
         match party {
-            Party::Recipient => Some(&self.recipient_id),
-            Party::Sender => Some(&self.sender_id),
-            Party::Notifier => self.notifier().map(|notifier| &notifier.id),
-            Party::Link => self.link().map(|link| &link.id),
+            Party::Recipient => Some(self.recipient_id),
+            Party::Sender => Some(self.sender_id),
+            Party::Notifier => self.notifier().map(|notifier| notifier.id),
+            Party::Link => self.link().map(|link| link.id),
         }
     }
 

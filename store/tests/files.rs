@@ -304,7 +304,7 @@ fn a_memory_log_replays_what_was_appended() {
     let taken = Entry { hash, record: Record::Take { queue: id, id: queue_id(3) } };
     log.append(&[taken], &mut places).unwrap();
     log.erase(places[0]);
-    assert_eq!((log.body(places[0]), log.body(places[1])), (None, Some(&b"second"[..])));
+    assert_eq!((log.recorded_body(places[0]), log.recorded_body(places[1])), (None, Some(&b"second"[..])));
     let mut store: Store<BodyPlace> = Store::new(hasher());
     for (_, record) in log.replay() {
         apply(&mut store, record.clone()).unwrap();

@@ -19,11 +19,15 @@ use super::address::{AddressKey, OfAddress};
 use super::bell::SocketBell;
 use super::connection::Connection;
 use super::{RouterConfig, StopState};
+use crate::aliases::Aliases;
 use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use crate::mesh::Endpoint;
 use crate::service::{Batch, ConnRef, Output, Progress, Service};
+
+use super::log::LogDesk;
+use super::state::ShardLog;
 
 /// What one shard sends to another.
 #[derive(Debug)]
@@ -79,8 +83,10 @@ pub struct Shard {
     pub counters: Arc<Counters>,
     pub map: PartitionMap,
     pub hasher: IdHasher,
+    pub aliases: Arc<Aliases>,
     pub arena: Rc<Arena>,
-    pub service: RefCell<Service>,
+    pub service: RefCell<Service<ShardLog>>,
+    pub log: LogDesk,
     pub random: RefCell<ChaCha20Rng>,
     pub endpoint: RefCell<Endpoint<Posted, SocketBell>>,
     /// Letters that found their lane full, by shard.
@@ -109,7 +115,8 @@ impl Shard {
         map: PartitionMap,
         endpoint: Endpoint<Posted, SocketBell>,
         arena: Rc<Arena>,
-        service: Service,
+        service: Service<ShardLog>,
+        aliases: Arc<Aliases>,
         random: ChaCha20Rng,
         connections_of_all: Arc<AtomicUsize>,
     ) -> Rc<Self> {
@@ -124,6 +131,8 @@ impl Shard {
             hasher,
             arena,
             service: RefCell::new(service),
+            log: LogDesk::default(),
+            aliases,
             random: RefCell::new(random),
             endpoint: RefCell::new(endpoint),
             overflow: RefCell::new((0..shards).map(|_| VecDeque::new()).collect()),
@@ -150,7 +159,10 @@ impl Shard {
 
     /// The home of a queue ID. Whatever cannot be an ID of ours is answered here.
     pub fn home(&self, entity_id: &[u8]) -> usize {
-        entity_id.try_into().map_or(self.id, |id| self.map.home(self.hasher.hash(id).partition()))
+        entity_id.try_into().map_or(self.id, |id| {
+            let hash = self.hasher.hash(id);
+            self.map.home(self.aliases.partition(hash))
+        })
     }
 
     pub fn reference(&self, place: usize) -> Option<ConnRef> {
@@ -250,8 +262,23 @@ impl Shard {
         if goes_on == Progress::GoesOn {
             self.defer(Work::Resume { conn });
         }
-        for output in service.take_outputs() {
+        self.after_service(&mut service);
+    }
+
+    /// Takes what the service has for others: to be called after whatever it did.
+    pub fn after_service(&self, service: &mut Service<ShardLog>) {
+        while let Some(output) = service.next_output() {
             self.route(output);
+        }
+        for conn in service.take_resumable() {
+            self.defer(Work::Resume { conn });
+        }
+        let fetches = service.take_fetches();
+        if !fetches.is_empty() {
+            self.log.fetch(fetches);
+        }
+        if service.log().segments().is_some_and(|log| log.has_pending() && !log.is_committing()) {
+            self.log.appended();
         }
         if service.has_starved() {
             self.kick();

@@ -5,9 +5,10 @@ use ringpost_protocol::command::{NewQueue as NewCommand, QueueRequest};
 use ringpost_protocol::crypto::dh::DhPrivateKey;
 use ringpost_protocol::error::{CommandError, ErrorType};
 use ringpost_protocol::keys::DhPublicKey;
-use ringpost_store::{NewQueue, QueueId, QueueIx};
+use ringpost_store::{Log, NewQueue, Party, QueueId, QueueIx, Record};
 
 use super::Service;
+use super::ledger::Refused;
 
 /// Draws of all IDs before NEW fails. One draw collides with a chance far below 2^-100.
 const CREATE_ATTEMPTS: usize = 3;
@@ -19,7 +20,12 @@ pub struct Created {
     pub router_dh_key: DhPublicKey,
 }
 
-impl Service {
+pub enum NotCreated {
+    Error(ErrorType),
+    Refused(Refused),
+}
+
+impl<L: Log> Service<L> {
     /// Whether the operator lets this client make queues.
     pub(super) fn may_create(&self, password: Option<&[u8]>) -> bool {
         let password_fits = match &self.config.create_password {
@@ -30,31 +36,44 @@ impl Service {
     }
 
     /// Makes the queue of an authorized NEW.
-    pub(super) fn create(&mut self, new: &NewCommand<'_>, today: u32) -> Result<Created, ErrorType> {
+    pub(super) fn create(&mut self, new: &NewCommand<'_>, today: u32) -> Result<Created, NotCreated> {
         // Link data and notifiers exist from versions on that the handshake does not offer yet.
         let has_link =
             !matches!(new.request, None | Some(QueueRequest::Messaging(None) | QueueRequest::Contact(None)));
         if has_link || new.notifier.is_some() {
-            return Err(ErrorType::Cmd(CommandError::Prohibited));
+            return Err(NotCreated::Error(ErrorType::Cmd(CommandError::Prohibited)));
+        }
+        if self.store.queue_count() >= self.config.queues_max {
+            self.counters.queues_refused.add(1);
+            return Err(NotCreated::Error(ErrorType::Store(
+                "the router's limit of queues is reached".into(),
+            )));
         }
         let router_key = DhPrivateKey::from_bytes(self.random_bytes());
         let secret = router_key.agree(&new.recipient_dh_key);
         for _ in 0..CREATE_ATTEMPTS {
             let (recipient_id, sender_id) = self.draw_ids();
-            let record = NewQueue {
+            let taken = self.store.find(Party::Recipient, &recipient_id).is_some()
+                || self.store.find(Party::Sender, &sender_id).is_some();
+            if taken {
+                continue;
+            }
+            let queue = NewQueue {
                 recipient_id,
                 sender_id,
                 recipient_key: new.recipient_key.clone(),
                 delivery_secret: *secret.as_bytes(),
                 mode: new.request.as_ref().map(QueueRequest::mode),
             };
-            if let Ok(queue) = self.store.create(record, today) {
+            let record = Record::Create { new: queue.clone(), today };
+            self.append(&recipient_id, record).map_err(NotCreated::Refused)?;
+            if let Ok(queue) = self.store.create(queue, today) {
                 self.counters.queues_created.add(1);
                 self.counters.queues.set(self.store.queue_count());
                 return Ok(Created { queue, recipient_id, sender_id, router_dh_key: router_key.public() });
             }
         }
-        Err(ErrorType::Internal)
+        Err(NotCreated::Error(ErrorType::Internal))
     }
 
     /// IDs that fall into one partition, and that into this shard: queues live where their recipient is connected

@@ -75,6 +75,7 @@ impl TestRouter {
             queue_quota: 128,
             inactive: None,
             limits: ringpost_shard::limits::Limits::default(),
+            data: None,
         }
     }
 

@@ -62,6 +62,8 @@ pub(super) enum Phase {
     Rest,
     Imaging {
         next: usize,
+        /// What the next image was last seen to need.
+        blocks: u32,
     },
     /// Until all commits to this one are durable.
     Settling {
@@ -198,8 +200,8 @@ impl<A: Buffers> SegmentLog<A> {
         }
         match cleaning.phase {
             Phase::Rest if cleaning.has_history || !cleaning.dead.is_empty() => Some(cleaning.next_round_ms),
-            Phase::Imaging { .. }
-                if self.pending_bytes() < PENDING_BYTES_MAX && self.room(1, Use::Growth).is_ok() =>
+            Phase::Imaging { blocks, .. }
+                if self.pending_bytes() < PENDING_BYTES_MAX && self.room(blocks, Use::Growth).is_ok() =>
             {
                 Some(self.now_ms)
             }
@@ -226,7 +228,7 @@ impl<A: Buffers> SegmentLog<A> {
             bodies: std::mem::take(&mut cleaning.dead),
             ..Round::default()
         };
-        cleaning.phase = Phase::Imaging { next: 0 };
+        cleaning.phase = Phase::Imaging { next: 0, blocks: 1 };
     }
 
     /// Goes on as far as possible.
@@ -234,7 +236,7 @@ impl<A: Buffers> SegmentLog<A> {
         self.next_job();
         match self.cleaning.phase {
             Phase::Rest if self.is_round_due() && self.cleaning.has_no_jobs() => self.begin_round(),
-            Phase::Imaging { next } => self.write_images(store, next),
+            Phase::Imaging { next, .. } => self.write_images(store, next),
             _ => {}
         }
         if let Phase::Settling { through } = self.cleaning.phase
@@ -284,7 +286,7 @@ impl<A: Buffers> SegmentLog<A> {
         let mut step_bytes = 0;
         while let Some(&bucket) = self.cleaning.round.buckets.get(next) {
             if step_bytes >= STEP_BYTES || self.pending_bytes() >= PENDING_BYTES_MAX {
-                self.cleaning.phase = Phase::Imaging { next };
+                self.cleaning.phase = Phase::Imaging { next, blocks: 1 };
                 return;
             }
             bytes.clear();
@@ -298,7 +300,8 @@ impl<A: Buffers> SegmentLog<A> {
                     next += 1;
                 }
                 Err(AppendError::Busy) => {
-                    self.cleaning.phase = Phase::Imaging { next };
+                    let blocks = blocks_of(bytes.len());
+                    self.cleaning.phase = Phase::Imaging { next, blocks };
                     return;
                 }
                 Err(_) => {

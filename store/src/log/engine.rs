@@ -227,23 +227,24 @@ impl<A: Buffers> SegmentLog<A> {
         }
     }
 
-    /// The read that gives a message's body. Blocks of a message that has left its queue in the meantime may read as
-    /// zeros, or their file may be gone: look whether the message is still there when the read is done.
-    pub fn read(&self, place: BodyPlace) -> Option<ReadRequest> {
-        Some(ReadRequest {
-            file: self.segments.get(place.segment)?.file(),
-            offset: u64::from(place.block) * BLOCK_BYTES as u64,
-            bytes: blocks_of(place.len()) as usize * BLOCK_BYTES,
-            body_bytes: place.len(),
-        })
+    /// Brings all that was appended to the disk, whatever the mode: see [`is_flushed`](Self::is_flushed).
+    pub fn flush(&mut self) {
+        self.synced.wanted = self.synced.wanted.max(self.next_commit - 1);
     }
 
-    /// The body from the blocks that a [`read`](Self::read) gave. None: they were damaged, and must not be delivered.
-    pub fn body<'a>(&self, place: BodyPlace, blocks: &'a [u8]) -> Option<&'a [u8]> {
-        if self.config.mutated(Mutation::IgnoreCrcAtDelivery) {
-            return blocks.get(..place.len());
-        }
-        place.body_in(blocks)
+    /// Whether all that was appended is on the disk.
+    pub fn is_flushed(&self) -> bool {
+        self.synced.lsn == self.next_lsn
+    }
+
+    /// Whether a commit is being written or synced.
+    pub fn is_committing(&self) -> bool {
+        !matches!(self.flight, Flight::Idle)
+    }
+
+    /// Whether something was appended that is not yet handed to the disk.
+    pub fn has_pending(&self) -> bool {
+        self.open.is_some() || !self.sealed.is_empty()
     }
 
     pub(super) fn segment_blocks(&self) -> u32 {
@@ -410,6 +411,32 @@ impl<A: Buffers> Log for SegmentLog<A> {
             Durability::Always => Position(self.answerable_lsn()),
             Durability::Interval { .. } | Durability::Off => Position(self.next_lsn),
         }
+    }
+
+    fn keeps_bodies(&self) -> bool {
+        true
+    }
+
+    fn readable_up_to(&self) -> Position {
+        Position(self.synced.written_lsn)
+    }
+
+    /// Blocks of a message that has left its queue in the meantime may read as zeros, or their file may be gone: look
+    /// whether the message is still there when the read is done.
+    fn read(&self, place: BodyPlace) -> Option<ReadRequest> {
+        Some(ReadRequest {
+            file: self.segments.get(place.segment)?.file(),
+            offset: u64::from(place.block) * BLOCK_BYTES as u64,
+            bytes: blocks_of(place.len()) as usize * BLOCK_BYTES,
+            body_bytes: place.len(),
+        })
+    }
+
+    fn body<'a>(&self, place: BodyPlace, blocks: &'a [u8]) -> Option<&'a [u8]> {
+        if self.config.mutated(Mutation::IgnoreCrcAtDelivery) {
+            return blocks.get(..place.len());
+        }
+        place.body_in(blocks)
     }
 
     fn erase(&mut self, place: BodyPlace) {

@@ -80,6 +80,9 @@ pub struct BodyPlace {
 }
 
 impl BodyPlace {
+    /// Of a body that no log has.
+    pub const NOWHERE: Self = Self { segment: u32::MAX, block: 0, crc: 0, bytes: 0 };
+
     /// Of the body.
     pub fn len(&self) -> usize {
         usize::from(self.bytes)
@@ -155,6 +158,18 @@ pub trait Log {
 
     /// What may be answered: every record before this position is as durable as the log was told to make it.
     fn durable_up_to(&self) -> Position;
+
+    /// Whether bodies can be read from the log, so that they need not stay in memory.
+    fn keeps_bodies(&self) -> bool;
+
+    /// Bodies of records before this position can be read.
+    fn readable_up_to(&self) -> Position;
+
+    /// The read that gives a body. None if the log does not have it.
+    fn read(&self, place: BodyPlace) -> Option<ReadRequest>;
+
+    /// The body in the blocks that a [`read`](Self::read) gave. None: they were damaged, and must not be delivered.
+    fn body<'a>(&self, place: BodyPlace, blocks: &'a [u8]) -> Option<&'a [u8]>;
 
     /// What had this body is gone: the record that says so was appended. The body leaves the disk in bounded time,
     /// but not before that record is durable. Once for each place.

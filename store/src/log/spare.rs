@@ -42,7 +42,7 @@ impl<A: Buffers> SegmentLog<A> {
                 }
                 self.request(
                     Purpose::Spare(FileStep::Write),
-                    Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES },
+                    Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES, durable: false },
                 );
             }
             (FileStep::Write, Ok(())) => {

@@ -185,7 +185,7 @@ impl<D: Disk + Sync> Start<'_, D> {
         let mut buffer = HeapBuffer::new(BLOCK_BYTES);
         header.encode(buffer.as_mut());
         self.disk.perform(&Op::<HeapBuffer>::Create { file, bytes: self.config.log.segment_bytes })?;
-        self.disk.perform(&Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES })?;
+        self.disk.perform(&Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES, durable: false })?;
         Ok(self.disk.perform(&Op::<HeapBuffer>::Sync { file })?)
     }
 

@@ -175,7 +175,7 @@ fn put(disk: &SimDisk, file: FileName, content: &[u8]) {
     let mut buffer = HeapBuffer::new(bytes);
     buffer.as_mut()[..content.len()].copy_from_slice(content);
     disk.perform(&Op::<HeapBuffer>::Create { file, bytes: bytes as u64 }).unwrap();
-    disk.perform(&Op::Write { file, offset: 0, buffer, bytes }).unwrap();
+    disk.perform(&Op::Write { file, offset: 0, buffer, bytes, durable: false }).unwrap();
 }
 
 /// Files of a generation with one shard whose root is right, and whose segment holds `pages`.

@@ -170,6 +170,12 @@ impl<B> Store<B> {
         Ok(removed.map(|link| *link))
     }
 
+    /// The data of a link, for changing where it is.
+    pub fn link_data_mut(&mut self, ix: QueueIx) -> Option<&mut B> {
+        let link = self.queue_mut(ix)?.parts.as_mut()?.link.as_mut()?;
+        Some(&mut link.data)
+    }
+
     /// NKEY: gives the queue a notifier. Gives back the former one, with its notifications.
     pub fn set_notifier(
         &mut self,

@@ -10,12 +10,6 @@ impl<B> Store<B> {
         self.messages
     }
 
-    /// What [`write`](Self::write) would do with a message. None if there is no such queue.
-    pub fn admission(&self, ix: QueueIx, quota: usize) -> Option<Written> {
-        let messages = self.queue(ix)?.messages();
-        Some(messages.map_or_else(|| MessageQueue::<B>::default().admission(quota), |m| m.admission(quota)))
-    }
-
     /// Appends a message. None if there is no such queue.
     pub fn write(&mut self, ix: QueueIx, message: Message<B>, quota: usize) -> Option<Written> {
         let queue = self.queues.get_mut(ix.place as usize).filter(|queue| queue.serial == ix.serial)?;
@@ -25,6 +19,22 @@ impl<B> Store<B> {
             Written::OverQuota { marked: false } => {}
         }
         Some(written)
+    }
+
+    /// What [`write`](Self::write) would make of a message.
+    pub fn verdict(&self, ix: QueueIx, quota: usize) -> Option<Written> {
+        let queue = self.queue(ix)?;
+        Some(match queue.messages() {
+            Some(messages) => messages.verdict(quota),
+            None if quota > 0 => Written::Stored { was_empty: true },
+            None => Written::OverQuota { marked: true },
+        })
+    }
+
+    /// The messages of a queue, for changing where their bodies are.
+    pub fn messages_mut(&mut self, ix: QueueIx) -> impl Iterator<Item = &mut Message<B>> {
+        let messages = self.queue_mut(ix).and_then(|queue| queue.messages.as_deref_mut());
+        messages.into_iter().flat_map(MessageQueue::iter_mut)
     }
 
     pub fn first_message(&self, ix: QueueIx) -> Option<&Message<B>> {
@@ -38,19 +48,6 @@ impl<B> Store<B> {
         messages.shrink();
         self.messages -= 1;
         Some(taken)
-    }
-
-    /// Drops expired messages of one queue, at most `most`; gives them back so that their bodies can be released.
-    pub fn expire(&mut self, ix: QueueIx, before_secs: u64, most: usize) -> Vec<Message<B>> {
-        let Some(messages) = self.queue_mut(ix).and_then(|q| q.messages.as_deref_mut()) else {
-            return Vec::new();
-        };
-        let expired = messages.expire(before_secs, most);
-        if !expired.is_empty() {
-            messages.shrink();
-        }
-        self.messages -= expired.len();
-        expired
     }
 
     /// Appends a message that was accepted before: no quota is looked at. False if there is no such queue.

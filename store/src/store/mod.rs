@@ -95,7 +95,7 @@ impl<B> Store<B> {
         let hash = self.hasher.hash(id);
         self.index(party)
             .find(hash.for_index(), |&place| {
-                self.record(place).is_some_and(|queue| queue.id(party) == Some(id))
+                self.record(place).is_some_and(|queue| queue.id(party) == Some(*id))
             })
             .and_then(|&place| Some(QueueIx { place, serial: self.record(place)?.serial }))
     }
@@ -179,7 +179,7 @@ impl<B> Store<B> {
         self.messages -= queue.messages().map_or(0, MessageQueue::len);
         for party in [Party::Recipient, Party::Sender, Party::Notifier, Party::Link] {
             if let Some(id) = queue.id(party) {
-                self.remove_index(party, id, ix.place);
+                self.remove_index(party, &id, ix.place);
             }
         }
         if let Some(service) = queue.recipient_service() {
@@ -270,7 +270,7 @@ impl<B> Store<B> {
         };
         index.insert_unique(hash.for_index(), place, |&place| {
             let id = queues.get(place as usize).and_then(|queue| queue.id(party));
-            id.map_or(IdHash(0), |id| hasher.hash(id)).for_index()
+            id.map_or(IdHash(0), |id| hasher.hash(&id)).for_index()
         });
     }
 
