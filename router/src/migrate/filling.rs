@@ -8,7 +8,7 @@ use super::writer::LogWriter;
 use super::{chain, reading};
 use crate::exit::{Fatal, Reason};
 use crate::reference::{
-    Id, LineReader, MessageContent, MessageLine, NotificationLine, QueueState, QueueStatus, ServiceRecord,
+    Id, LineReader, MessageContent, MessageLine, NotificationLine, QueueRecord, QueueStatus, ServiceRecord,
 };
 
 /// What was checked when it was read does not fit any more.
@@ -25,13 +25,12 @@ fn secs(secs: i64) -> Result<u64, Fatal> {
 pub struct Filler {
     pub log: LogWriter,
     hasher: IdHasher,
-    link_data: Vec<u8>,
 }
 
 impl Filler {
     pub fn new(log: LogWriter) -> Self {
         let hasher = *log.store().hasher();
-        Self { log, hasher, link_data: Vec::new() }
+        Self { log, hasher }
     }
 
     pub fn service(&mut self, service: &ServiceRecord) -> Result<(), Fatal> {
@@ -47,9 +46,14 @@ impl Filler {
         self.log.append(hash, [Record::Service { service }])
     }
 
-    /// A queue with its notifications.
-    pub fn queue(&mut self, queue: QueueState, notifications: &mut Notifications) -> Result<(), Fatal> {
-        let QueueState { recipient_id: id, record, .. } = queue;
+    /// A queue with its notifications, and without its link: bodies between the records of queues would keep the pages
+    /// of these records from being given back segment by segment.
+    pub fn queue(
+        &mut self,
+        id: Id,
+        record: &QueueRecord,
+        notifications: &mut Notifications,
+    ) -> Result<(), Fatal> {
         let hash = self.hasher.hash(&id);
         let today = record.updated_secs.map_or(Ok(0), day).map_err(|error| changed(&error))?;
         let Some(first_key) = record.recipient_keys.first() else {
@@ -62,22 +66,9 @@ impl Filler {
             delivery_secret: record.delivery_secret,
             mode: record.mode,
         };
-        let Self { hasher, link_data, .. } = self;
-        let link = record.link.as_deref().map(|link| {
-            link_data.clear();
-            link_data.extend_from_slice(&link.fixed);
-            link_data.extend_from_slice(&link.user);
-            Link {
-                id: link.id,
-                // Both parts fit into a body.
-                fixed_bytes: u16::try_from(link.fixed.len()).unwrap_or(u16::MAX),
-                fixed_hash: hasher.hash_fixed_data(&link.fixed),
-                data: link_data.as_slice(),
-            }
-        });
         let notifier = record.notifier.as_deref();
         let parts = NewParts {
-            link,
+            link: None,
             notifier: notifier.map(|notifier| NewNotifier {
                 id: notifier.id,
                 key: notifier.key.clone(),
@@ -101,6 +92,19 @@ impl Filler {
             records.push(Record::Notification { queue: id, notification: notification(kept)? });
         }
         self.log.append(hash, records)
+    }
+
+    /// The link of a queue that was made.
+    pub fn link(&mut self, queue: Id, link: &crate::reference::Link) -> Result<(), Fatal> {
+        let data = [link.fixed.as_slice(), &link.user].concat();
+        let link = Link {
+            id: link.id,
+            // Both parts fit into a body.
+            fixed_bytes: u16::try_from(link.fixed.len()).unwrap_or(u16::MAX),
+            fixed_hash: self.hasher.hash_fixed_data(&link.fixed),
+            data: data.as_slice(),
+        };
+        self.log.append(self.hasher.hash(&queue), [Record::Link { queue, link }])
     }
 
     /// The lines of a messages log that are imported. Says how many there were.

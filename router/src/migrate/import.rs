@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ringpost_store::BodyPlace;
 use ringpost_store::log::FileName;
@@ -21,7 +22,7 @@ use super::{Holdings, read_log, tell};
 use crate::exit::{Fatal, Reason};
 use crate::ini::{FILE_BYTES_MAX, Ini};
 use crate::paths::Paths;
-use crate::reference::State;
+use crate::reference::{QueueState, State};
 use crate::settings::keys::STORE_LOG as STORE_LOG_SECTION;
 use crate::storage::Storage;
 
@@ -60,8 +61,10 @@ pub fn import(
     let directory = options.from.as_deref().unwrap_or(&paths.data_dir);
     let sources = Sources::find(directory)?;
     let mut report = Report::create(&paths.data_dir.join(REPORT), err)?;
+    let mut clock = Clock::start();
     let read = Everything::read(&sources, &mut report)?;
-    let lines = read.lines(&sources);
+    let mut lines = read.lines(&sources);
+    lines.push(format!("Read in {}", clock.lap()));
     report.say_all(&lines);
     tell(out, &lines);
     let rejected: u64 = read.counts.iter().map(|(_, counts)| counts.rejected).sum();
@@ -77,11 +80,12 @@ pub fn import(
     }
     mark.begin()?;
     let written = read.write(&storage, &sources).and_then(|holdings| {
+        let written = clock.lap();
         verify(&storage, &holdings)?;
-        Ok(holdings)
+        Ok((holdings, format!("Written in {written}, read back in {}", clock.lap())))
     });
-    let holdings = match written {
-        Ok(holdings) => holdings,
+    let (holdings, durations) = match written {
+        Ok(written) => written,
         Err(error) => {
             report.say(&format!("Nothing was imported: {}", error.message));
             // What cannot be removed now is removed by the next attempt.
@@ -94,6 +98,7 @@ pub fn import(
     };
     let mut lines = vec![format!("Imported into {}, and read back:", storage.directory().display())];
     lines.extend(holdings.lines());
+    lines.push(durations);
     let renamings = if options.from.is_none() { renamings(&paths.data_dir, &sources)? } else { Vec::new() };
     report.say_all(&lines);
     for name in &renamings {
@@ -204,6 +209,21 @@ fn verify(storage: &Storage, written: &Holdings) -> Result<(), Fatal> {
     if found == *written { Ok(()) } else { Err(wrong(format!("{found:?}, not {written:?}"))) }
 }
 
+/// How long things take, for people.
+struct Clock(Instant);
+
+impl Clock {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Since the last lap.
+    fn lap(&mut self) -> String {
+        let began = std::mem::replace(&mut self.0, Instant::now());
+        format!("{:.1} s", began.elapsed().as_secs_f64())
+    }
+}
+
 /// Everything that is imported, except for the messages, which are read again when they are written.
 struct Everything {
     state: State,
@@ -268,8 +288,14 @@ impl Everything {
         for service in state.services() {
             filler.service(service)?;
         }
-        for queue in state.into_queues() {
-            filler.queue(queue, &mut notifications)?;
+        filler.log.reserve(state.queues().count());
+        let mut links = Vec::new();
+        for QueueState { recipient_id, mut record, .. } in state.into_queues() {
+            filler.queue(recipient_id, &record, &mut notifications)?;
+            links.extend(record.link.take().map(|link| (recipient_id, link)));
+        }
+        for (recipient_id, link) in links {
+            filler.link(recipient_id, &link)?;
         }
         if let Some(source) = &sources.messages {
             let written = filler.messages(source)?;

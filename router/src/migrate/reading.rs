@@ -27,6 +27,9 @@ pub enum Refusal {
     TooLong { what: &'static str, found: usize, most: usize },
     #[error("{0} recipient keys, where {RECIPIENT_KEYS_MAX} are the most")]
     TooManyKeys(usize),
+    /// Much of a line can be missing without it being malformed.
+    #[error("the line may have been cut off, since no line break follows it; add one if the line is whole")]
+    CutOff,
     #[error("a time before 1970, or out of reach")]
     Time,
     #[error("{0}")]
@@ -52,6 +55,11 @@ pub enum Presence {
 
 /// The notifications to keep, by notifier ID, the oldest first.
 pub type Notifications = HashMap<Id, VecDeque<NotificationLine>>;
+
+fn content(line: Line<'_>) -> Result<&[u8], Refusal> {
+    let content = line.content.map_err(BadLine::clone)?;
+    if line.is_ended { Ok(content) } else { Err(Refusal::CutOff) }
+}
 
 /// Goes through all lines; `each` says which are not imported, and why.
 fn read_lines(
@@ -83,7 +91,7 @@ pub fn store_log(
 ) -> io::Result<(State, LineCounts)> {
     let mut state = State::default();
     let apply = |line: Line<'_>| {
-        let parsed = StoreLine::parse(line.content.map_err(BadLine::clone)?)?;
+        let parsed = StoreLine::parse(content(line)?)?;
         check_store_line(&parsed)?;
         match state.apply(line.number, parsed)? {
             Applied::Done => Ok(()),
@@ -115,7 +123,7 @@ pub fn messages_log(
 
 /// A line of a messages log, if it is imported.
 pub fn message(line: Line<'_>, queue: impl FnOnce(&Id) -> Presence) -> Result<MessageLine, Refusal> {
-    let parsed = MessageLine::parse(line.content.map_err(BadLine::clone)?)?;
+    let parsed = MessageLine::parse(content(line)?)?;
     if let MessageContent::Sent { body, .. } = &parsed.content {
         check_length("a message body", body.len(), SEND_BODY_BYTES_MAX)?;
     }
@@ -137,7 +145,7 @@ pub fn notifications_log(
     let mut kept: HashMap<Id, VecDeque<(u64, NotificationLine)>> = HashMap::new();
     let mut dropped = Vec::new();
     let keep = |line: Line<'_>| {
-        let parsed = NotificationLine::parse(line.content.map_err(BadLine::clone)?)?;
+        let parsed = NotificationLine::parse(content(line)?)?;
         check_length("metadata", parsed.meta.len(), NOTIFICATION_META_BYTES_MAX)?;
         u64::try_from(parsed.received_secs).map_err(|_| Refusal::Time)?;
         if state.queue_of_notifier(&parsed.notifier_id).is_none() {

@@ -47,6 +47,11 @@ impl LogWriter {
         &self.shard.store
     }
 
+    /// Makes room for so many queues.
+    pub fn reserve(&mut self, queues: usize) {
+        self.shard.store.reserve(queues);
+    }
+
     /// Appends records of one queue or service, all with the same hash, and applies them.
     pub fn append<'a>(
         &mut self,

@@ -41,16 +41,19 @@ pub enum Refused {
     OtherService,
 }
 
+/// Places of queues. The hash has a random seed: IDs that come from clients do not crowd it.
+type ById = HashMap<Id, u32, foldhash::fast::RandomState>;
+
 /// Queues and services. Lines are applied in the order of the file.
 #[derive(Debug, Default)]
 pub struct State {
     /// In the order in which they were made; None for those that were deleted.
     queues: Vec<Option<QueueState>>,
     /// Deleted queues are still named here.
-    by_recipient: HashMap<Id, u32>,
-    by_sender: HashMap<Id, u32>,
-    by_notifier: HashMap<Id, u32>,
-    by_link: HashMap<Id, u32>,
+    by_recipient: ById,
+    by_sender: ById,
+    by_notifier: ById,
+    by_link: ById,
     services: Vec<ServiceRecord>,
 }
 
@@ -189,12 +192,7 @@ impl State {
     }
 }
 
-fn set_link(
-    queue: &mut QueueRecord,
-    by_link: &mut HashMap<Id, u32>,
-    place: u32,
-    link: Link,
-) -> Result<Applied, Refused> {
+fn set_link(queue: &mut QueueRecord, by_link: &mut ById, place: u32, link: Link) -> Result<Applied, Refused> {
     match &queue.link {
         Some(known) if known.id != link.id || known.fixed != link.fixed => return Err(Refused::OtherLink),
         _ => {}
@@ -208,7 +206,7 @@ fn set_link(
 
 fn set_notifier(
     queue: &mut QueueRecord,
-    by_notifier: &mut HashMap<Id, u32>,
+    by_notifier: &mut ById,
     place: u32,
     notifier: Box<Notifier>,
 ) -> Result<Applied, Refused> {

@@ -6,6 +6,7 @@ mod any_lines;
 mod recorded;
 mod shown;
 mod state;
+mod strategies;
 
 use std::path::PathBuf;
 
