@@ -23,6 +23,8 @@ pub const STEP_BYTES: usize = 256 << 10;
 const PENDING_BYTES_MAX: usize = 1 << 20;
 /// Between the beginnings of two rounds.
 const ROUND_MS_MIN: u64 = 1_000;
+/// The same when there is no space left, and a round gives some.
+const ROUND_MS_MIN_FULL: u64 = 100;
 
 /// What the log knows of a bucket.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,6 +145,11 @@ impl Cleaning {
         self.job.is_none() && self.jobs.is_empty()
     }
 
+    /// Whether space is given back without anybody's doing: bodies that ended are to be erased.
+    pub(super) fn gives_space(&self) -> bool {
+        !self.dead.is_empty() || !self.round.bodies.is_empty() || !self.has_no_jobs()
+    }
+
     /// Whether no root is there although a round has ended.
     pub fn has_given_up(&self) -> bool {
         self.root_sequence == 0 && matches!(self.phase, Phase::Rest)
@@ -187,7 +194,15 @@ impl<A: Buffers> SegmentLog<A> {
         {
             return true;
         }
-        (cleaning.has_history || !cleaning.dead.is_empty()) && cleaning.next_round_ms <= self.now_ms
+        (cleaning.has_history || !cleaning.dead.is_empty()) && self.next_round_ms() <= self.now_ms
+    }
+
+    fn next_round_ms(&self) -> u64 {
+        let cleaning = &self.cleaning;
+        if self.is_out_of_space() && !cleaning.dead.is_empty() {
+            return cleaning.next_round_ms.min(cleaning.round_ms + ROUND_MS_MIN_FULL);
+        }
+        cleaning.next_round_ms
     }
 
     pub(super) fn clean_wake_ms(&self) -> Option<u64> {
@@ -199,7 +214,7 @@ impl<A: Buffers> SegmentLog<A> {
             return Some(cleaning.jobs_retry_ms);
         }
         match cleaning.phase {
-            Phase::Rest if cleaning.has_history || !cleaning.dead.is_empty() => Some(cleaning.next_round_ms),
+            Phase::Rest if cleaning.has_history || !cleaning.dead.is_empty() => Some(self.next_round_ms()),
             Phase::Imaging { blocks, .. }
                 if self.pending_bytes() < PENDING_BYTES_MAX && self.room(blocks, Use::Growth).is_ok() =>
             {

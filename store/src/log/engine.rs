@@ -32,6 +32,8 @@ pub struct SegmentLog<A: Buffers> {
     pub(super) current: u32,
     pub(super) current_sequence: u32,
     pub(super) cursor: u32,
+    /// Of the current segment.
+    pub(super) current_blocks: u32,
     pub(super) spare: Spare,
     pub(super) next_commit: u64,
     pub(super) next_lsn: u64,
@@ -64,7 +66,8 @@ impl<A: Buffers> SegmentLog<A> {
     /// connection can carry, and one body is at most 4 blocks: this leaves room.
     pub const BATCH_BLOCKS_MAX: u32 = 256;
 
-    /// A log that goes on from `segments` and `cleaning`. Its first segment is `sequence` 1, which exists.
+    /// A log that goes on from `segments` and `cleaning`. Its first segment is `sequence` 1; how large it was made is
+    /// to be put into `current_blocks`.
     pub(super) fn new(
         config: LogConfig,
         buffers: A,
@@ -86,6 +89,7 @@ impl<A: Buffers> SegmentLog<A> {
             current,
             current_sequence: 1,
             cursor: 1,
+            current_blocks: 0,
             spare: Spare::Wanted,
             next_commit: 1,
             next_lsn: 0,
@@ -117,6 +121,7 @@ impl<A: Buffers> SegmentLog<A> {
             current: self.current,
             current_sequence: self.current_sequence,
             cursor: self.cursor,
+            current_blocks: self.current_blocks,
             spare: self.spare,
             next_commit: self.next_commit,
             next_lsn: self.next_lsn,
@@ -136,7 +141,7 @@ impl<A: Buffers> SegmentLog<A> {
     pub(super) fn is_based(&self) -> bool {
         self.cleaning.is_based()
             && matches!(self.flight, Flight::Idle)
-            && !matches!(self.spare, Spare::Wanted | Spare::Making)
+            && !matches!(self.spare, Spare::Wanted | Spare::Making { .. })
             && self.open.is_none()
             && self.sealed.is_empty()
             && self.synced.written_commit == self.synced.commit
@@ -247,6 +252,7 @@ impl<A: Buffers> SegmentLog<A> {
         self.open.is_some() || !self.sealed.is_empty()
     }
 
+    /// Of a segment for which there is enough space.
     pub(super) fn segment_blocks(&self) -> u32 {
         u32::try_from(self.config.segment_bytes / BLOCK_BYTES as u64).unwrap_or(u32::MAX)
     }
@@ -267,18 +273,27 @@ impl<A: Buffers> SegmentLog<A> {
         if let Some(failure) = &self.failed {
             return Err(AppendError::Failed(failure.clone()));
         }
-        let reserve = match to_what_end {
-            Use::Growth => self.segment_blocks() / 8,
-            Use::Ending => self.segment_blocks() / 32 + 1,
+        let reserve = |of_blocks: u32| match to_what_end {
+            Use::Growth => of_blocks / 8,
+            Use::Ending => of_blocks / 32 + 1,
             Use::Proof => 0,
         };
         // A new commit needs a page of its own.
-        let in_current = self.end() + 1 + blocks + reserve <= self.segment_blocks();
+        let needed = 1 + blocks;
+        let in_current = self.end() + needed + reserve(self.current_blocks) <= self.current_blocks;
         match self.spare {
-            Spare::Ready => Ok(()),
             _ if in_current => Ok(()),
-            Spare::NoSpace { .. } => Err(AppendError::NoSpace),
-            Spare::Wanted | Spare::Making => Err(AppendError::Busy),
+            Spare::Ready { blocks } if blocks == self.segment_blocks() => Ok(()),
+            // A smaller one means that space is short.
+            Spare::Ready { blocks } if 1 + needed + reserve(blocks) <= blocks => Ok(()),
+            Spare::Wanted | Spare::Making { .. } => Err(AppendError::Busy),
+            // What ends something waits for the space that is being given back.
+            Spare::Ready { .. } | Spare::NoSpace { .. }
+                if to_what_end != Use::Growth && self.cleaning.gives_space() =>
+            {
+                Err(AppendError::Busy)
+            }
+            Spare::Ready { .. } | Spare::NoSpace { .. } => Err(AppendError::NoSpace),
         }
     }
 
@@ -286,7 +301,7 @@ impl<A: Buffers> SegmentLog<A> {
     fn make_place(&mut self, batch: &Batch) {
         if let Some(open) = &self.open {
             let needed = batch.blocks_behind(open.page_bytes());
-            if open.blocks + needed > COMMIT_BLOCKS_MAX || open.end() + needed > self.segment_blocks() {
+            if open.blocks + needed > COMMIT_BLOCKS_MAX || open.end() + needed > self.current_blocks {
                 self.seal();
             }
         }
@@ -350,7 +365,7 @@ impl<A: Buffers> SegmentLog<A> {
             }
             self.cleaning.has_history |= record.ends_something;
             self.mark_dirty(record.bucket);
-            if self.config.mutated(Mutation::SplitBatches) && self.end() + 16 < self.segment_blocks() {
+            if self.config.mutated(Mutation::SplitBatches) && self.end() + 16 < self.current_blocks {
                 self.seal();
                 self.open_commit(8);
             }
@@ -366,7 +381,7 @@ impl<A: Buffers> SegmentLog<A> {
     }
 
     pub(super) fn open_commit(&mut self, blocks: u32) {
-        if self.cursor + blocks > self.segment_blocks() {
+        if self.cursor + blocks > self.current_blocks {
             self.next_segment();
         }
         let number = self.next_commit;
@@ -380,7 +395,10 @@ impl<A: Buffers> SegmentLog<A> {
     }
 
     fn next_segment(&mut self) {
-        debug_assert!(matches!(self.spare, Spare::Ready), "room was not asked for");
+        debug_assert!(matches!(self.spare, Spare::Ready { .. }), "room was not asked for");
+        if let Spare::Ready { blocks } = self.spare {
+            self.current_blocks = blocks;
+        }
         if let Some(segment) = self.segments.get_mut(self.current) {
             segment.sealed = true;
         }
