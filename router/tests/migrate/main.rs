@@ -14,3 +14,4 @@ mod moving;
 mod rejected;
 mod sample;
 mod site;
+mod users;
