@@ -21,9 +21,9 @@ use crate::{identity, listen, logging, process_limits, signals, version};
 /// Between two looks for expired messages, as the reference.
 const EXPIRY_INTERVAL_SECS: u64 = 7_200;
 
-/// The newest version all of whose commands the router has, or refuses as a router of that version may: short links
-/// begin with 15, service certificates with 16.
-const VERSION_MAX: SmpVersion = SmpVersion::PROXY_FLAG;
+/// The newest version all of whose commands the router has, or refuses as a router of that version may: service
+/// certificates begin with 16.
+const VERSION_MAX: SmpVersion = SmpVersion::SHORT_LINKS;
 
 /// What the command line asks `start` for, above what the ini says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
             allow_new_queues: settings.allow_new_queues,
             create_password: settings.create_password,
             message_ttl_secs: Some(settings.message_ttl_secs),
+            notification_ttl_secs: settings.notification_ttl_secs,
             expiry_interval_secs: EXPIRY_INTERVAL_SECS,
             queue_quota: settings.queue_quota,
             inactive: settings.inactive,

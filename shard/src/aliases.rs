@@ -66,7 +66,7 @@ impl Aliases {
 
 /// The IDs of a queue besides the recipient's.
 fn other_ids<B>(queue: &Queue<B>) -> impl Iterator<Item = ringpost_store::QueueId> {
-    [Party::Sender, Party::Notifier, Party::Link].into_iter().filter_map(|party| queue.id(party))
+    [Party::Sender, Party::Notifier].into_iter().filter_map(|party| queue.id(party))
 }
 
 #[cfg(test)]

@@ -87,6 +87,7 @@ counters! {
     messages_delivered,
     messages_acknowledged,
     messages_expired,
+    notifications_made,
     messages_refused_memory,
     /// Dropped because their body on the disk is not what was written.
     messages_damaged,

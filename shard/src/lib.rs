@@ -6,6 +6,7 @@
 //! | [`outbox`] | packing of answers and messages into blocks |
 //! | [`arena`] | the 16 KB blocks |
 //! | [`aliases`] | where queues live whose IDs another router drew |
+//! | [`links`] | where the queues of short links live |
 //! | [`mesh`] | bounded lanes between shards |
 //! | [`limits`] | every cap, with its default |
 //! | [`counters`] | what happened, and how often |
@@ -15,6 +16,7 @@ pub mod aliases;
 pub mod arena;
 pub mod counters;
 pub mod limits;
+pub mod links;
 pub mod mesh;
 pub mod outbox;
 pub mod runtime;

@@ -89,7 +89,7 @@ pub const KEYS: &[Key] = &[
     works(STORE_LOG, "expire_messages_days", "21", "Days after which undelivered messages are dropped"),
     not_yet(STORE_LOG, "expire_messages_on_start", "on", "Expire messages while starting"),
     not_yet(STORE_LOG, "expire_messages_on_send", "off", "Expire a queue's messages at each SEND"),
-    not_yet(STORE_LOG, "expire_ntfs_hours", "24", "Hours that stored notifications are kept"),
+    works(STORE_LOG, "expire_ntfs_hours", "24", "Hours that notifications wait for their notifier"),
     not_yet(STORE_LOG, "log_stats", "off", "Write daily statistics as CSV"),
     not_yet(STORE_LOG, "prometheus_interval", "", "Seconds between two metrics files"),
     works(AUTH, "new_queues", "on", "Whether new queues can be made"),

@@ -31,6 +31,7 @@ pub struct Settings {
     pub allow_new_queues: bool,
     pub create_password: Option<String>,
     pub message_ttl_secs: u64,
+    pub notification_ttl_secs: u64,
     pub inactive: Option<InactiveClients>,
     pub source_code: Option<String>,
     pub shards: Shards,
@@ -69,6 +70,7 @@ impl Settings {
                 .unwrap_or(3_600),
         };
         let ttl_days: u64 = number(ini, STORE_LOG, "expire_messages_days", values::DAYS)?.unwrap_or(21);
+        let ttl_hours: u64 = number(ini, STORE_LOG, "expire_ntfs_hours", values::HOURS)?.unwrap_or(24);
         Ok(Self {
             host: ini
                 .value(TRANSPORT, "host", values::HOST, values::text)?
@@ -78,6 +80,7 @@ impl Settings {
             allow_new_queues: switch(AUTH, "new_queues")?.unwrap_or(true),
             create_password: ini.secret(AUTH, "create_password", values::PASSWORD, values::password)?,
             message_ttl_secs: ttl_days * 86_400,
+            notification_ttl_secs: ttl_hours * 3_600,
             inactive: switch(INACTIVE_CLIENTS, "disconnect")?.unwrap_or(false).then_some(inactive),
             source_code: ini.value(INFORMATION, "source_code", values::HOST, values::text)?,
             shards: ini.value(RINGPOST, "shards", values::SHARDS, values::shards)?.unwrap_or(Shards::Auto),
@@ -198,6 +201,7 @@ impl fmt::Debug for Settings {
             .field("allow_new_queues", &self.allow_new_queues)
             .field("create_password", &self.create_password.as_ref().map(|_| "..."))
             .field("message_ttl_secs", &self.message_ttl_secs)
+            .field("notification_ttl_secs", &self.notification_ttl_secs)
             .field("inactive", &self.inactive)
             .field("source_code", &self.source_code)
             .field("shards", &self.shards)

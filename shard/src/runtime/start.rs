@@ -27,6 +27,7 @@ use crate::aliases::Aliases;
 use crate::arena::{Arena, BUFFER_BYTES};
 use crate::counters::Counters;
 use crate::limits::{FREE_BLOCKS_KEPT, Limits, MESH_LANE_SLOTS};
+use crate::links::LinkDirectory;
 use crate::mesh::{Endpoint, mesh};
 use crate::service::{Service, ServiceConfig};
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub create_password: Option<String>,
     /// None: messages do not expire.
     pub message_ttl_secs: Option<u64>,
+    /// Notifications for notifiers that are away are dropped after this time.
+    pub notification_ttl_secs: u64,
     /// Between two rounds of the search for expired messages.
     pub expiry_interval_secs: u64,
     pub queue_quota: usize,
@@ -138,6 +141,7 @@ struct Seed {
     service: ServiceConfig,
     state: ShardState,
     aliases: Arc<Aliases>,
+    links: Arc<LinkDirectory>,
     data_directory: Option<PathBuf>,
     io_memory_bytes: usize,
     map: PartitionMap,
@@ -168,11 +172,14 @@ impl Router {
             expiry_interval_secs: config.expiry_interval_secs,
             shards,
         });
+        let links = Arc::new(LinkDirectory::default());
         let service = ServiceConfig {
             allow_new_queues: config.allow_new_queues,
             create_password: config.create_password.map(|password| password.into_bytes().into_boxed_slice()),
             queue_quota: config.queue_quota,
             message_ttl_secs: config.message_ttl_secs,
+            notification_ttl_secs: config.notification_ttl_secs,
+            links: Arc::clone(&links),
             message_bytes_max: limits.message_bytes / shards,
             queues_max: limits.queues.div_ceil(shards),
             subscriptions_per_connection: limits.subscriptions_per_connection,
@@ -181,7 +188,10 @@ impl Router {
         let hasher = IdHasher::new(&config.id_hash_key);
         let (states, recovered) = state::load(config.data.as_ref(), shards, hasher)?;
         let mut aliases = Aliases::default();
-        states.iter().for_each(|state| aliases.add(&state.store));
+        for state in &states {
+            aliases.add(&state.store);
+            links.add(&state.store);
+        }
         let aliases = Arc::new(aliases);
         let stop = Arc::new(StopState::new(shards));
         let counters: Vec<Arc<Counters>> = (0..shards).map(|_| Arc::default()).collect();
@@ -206,6 +216,7 @@ impl Router {
                 service: service.clone(),
                 state,
                 aliases: Arc::clone(&aliases),
+                links: Arc::clone(&links),
                 data_directory: config.data.as_ref().map(|data| data.directory.clone()),
                 io_memory_bytes,
                 map,
@@ -441,6 +452,7 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
         arena,
         service,
         seed.aliases,
+        seed.links,
         random,
         connections,
     );

@@ -80,11 +80,20 @@ impl Cache {
     }
 }
 
+/// Which of a queue's bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyOf {
+    /// Of the first message, which has this ID.
+    Message(MessageId),
+    /// The data of the link.
+    Link,
+}
+
 /// A body to be read from the log.
 #[derive(Clone, Debug)]
 pub struct Fetch {
     pub queue: QueueIx,
-    pub message_id: MessageId,
+    pub of: BodyOf,
     pub place: BodyPlace,
     pub request: ReadRequest,
 }
@@ -93,7 +102,8 @@ pub struct Fetch {
 #[derive(Debug, Default)]
 pub struct Fetching {
     pub wanted: Vec<Fetch>,
-    waiters: HashMap<QueueIx, SmallVec<[ConnRef; 1]>>,
+    /// By queue, and whether it is the link's data.
+    waiters: HashMap<(QueueIx, bool), SmallVec<[ConnRef; 1]>>,
 }
 
 impl<L: Log> Service<L> {
@@ -106,20 +116,25 @@ impl<L: Log> Service<L> {
                 break;
             }
             self.cache.remove(key);
-            let mut bodies =
-                self.store.messages_mut(queue).filter_map(|message| match &mut message.content {
-                    Content::Sent { body, .. } if body.cached == key => Some(body),
-                    _ => None,
-                });
-            if let Some(body) = bodies.next() {
+            if let Some(body) = self.cached_body(queue, key) {
                 body.cached = CacheKey::NONE;
                 let form = std::mem::replace(&mut body.form, Form::Away);
-                drop(bodies);
                 self.counters.bodies_evicted.add(1);
                 self.drop_form(form);
             }
         }
         self.message_bytes < self.config.message_bytes_max
+    }
+
+    fn cached_body(&mut self, queue: QueueIx, key: CacheKey) -> Option<&mut Body> {
+        let is_link = self.store.queue(queue)?.link().is_some_and(|link| link.data.cached == key);
+        if is_link {
+            return self.store.link_data_mut(queue);
+        }
+        self.store.messages_mut(queue).find_map(|message| match &mut message.content {
+            Content::Sent { body, .. } if body.cached == key => Some(body),
+            _ => None,
+        })
     }
 
     /// Gives back the memory of a body.
@@ -146,21 +161,38 @@ impl<L: Log> Service<L> {
         if !body.form.is_away() {
             return true;
         }
-        let (message_id, place) = (message.id, body.place);
+        let (of, place) = (BodyOf::Message(message.id), body.place);
+        self.fetch(queue, of, place, waiter)
+    }
+
+    /// Whether the data of a queue's link can be sent now. If it is in the log only it is fetched, and `waiter`'s batches
+    /// go on when it is there.
+    pub(super) fn is_link_here(&mut self, queue: QueueIx, waiter: ConnRef) -> bool {
+        match self.store.queue(queue).and_then(ringpost_store::Queue::link) {
+            Some(link) if link.data.form.is_away() => {
+                let place = link.data.place;
+                self.fetch(queue, BodyOf::Link, place, Some(waiter))
+            }
+            _ => true,
+        }
+    }
+
+    fn fetch(&mut self, queue: QueueIx, of: BodyOf, place: BodyPlace, waiter: Option<ConnRef>) -> bool {
         if place.is_empty() {
-            self.bring(queue, Form::Own(Box::default()));
+            self.bring(queue, of, Form::Own(Box::default()));
             return true;
         }
-        if let Some(waiters) = self.fetching.waiters.get_mut(&queue) {
+        let key = (queue, of == BodyOf::Link);
+        if let Some(waiters) = self.fetching.waiters.get_mut(&key) {
             waiters.extend(waiter);
             return false;
         }
         let Some(request) = self.log.read(place) else {
-            self.damaged(queue, &message_id);
+            self.damaged(queue, of);
             return false;
         };
-        self.fetching.waiters.insert(queue, waiter.into_iter().collect());
-        self.fetching.wanted.push(Fetch { queue, message_id, place, request });
+        self.fetching.waiters.insert(key, waiter.into_iter().collect());
+        self.fetching.wanted.push(Fetch { queue, of, place, request });
         false
     }
 
@@ -171,39 +203,68 @@ impl<L: Log> Service<L> {
 
     /// The blocks that a fetch gave. The message may have left its queue meanwhile.
     pub fn fetched(&mut self, fetch: &Fetch, blocks: &[u8]) {
-        let waiters = self.fetching.waiters.remove(&fetch.queue).unwrap_or_default();
+        let Fetch { queue, of, place, .. } = *fetch;
+        let waiters = self.fetching.waiters.remove(&(queue, of == BodyOf::Link)).unwrap_or_default();
         self.resumable.extend(waiters);
         self.counters.bodies_fetched.add(1);
-        let queue = fetch.queue;
-        if self.store.first_message(queue).is_some_and(|first| first.id == fetch.message_id) {
-            match self.log.body(fetch.place, blocks) {
+        if self.away_at(queue, of) == Some(place) {
+            match self.log.body(place, blocks) {
                 Some(bytes) => {
                     let form = Form::Own(bytes.into());
                     // Others go, not the one that was waited for: it comes last.
                     self.make_room();
-                    self.bring(queue, form);
+                    self.bring(queue, of, form);
                 }
-                None => self.damaged(queue, &fetch.message_id),
+                None => self.damaged(queue, of),
             }
         }
-        self.deliver_or_wait(queue);
+        if of != BodyOf::Link {
+            self.deliver_or_wait(queue);
+        }
     }
 
-    /// Puts the body of the first message into memory.
-    fn bring(&mut self, queue: QueueIx, form: Form) {
+    /// Where a body is, if it is still the queue's and in the log only.
+    fn away_at(&self, queue: QueueIx, of: BodyOf) -> Option<BodyPlace> {
+        let body = match of {
+            BodyOf::Message(id) => self.store.first_message(queue).filter(|first| first.id == id)?.body()?,
+            BodyOf::Link => &self.store.queue(queue)?.link()?.data,
+        };
+        body.form.is_away().then_some(body.place)
+    }
+
+    /// Puts a body into memory.
+    fn bring(&mut self, queue: QueueIx, of: BodyOf, form: Form) {
         let cached = self.count_in(queue, &form, Position::default());
-        if let Some(message) = self.store.messages_mut(queue).next()
-            && let Content::Sent { body, .. } = &mut message.content
-        {
+        let body = match of {
+            BodyOf::Link => self.store.link_data_mut(queue),
+            BodyOf::Message(_) => {
+                self.store.messages_mut(queue).next().and_then(|message| match &mut message.content {
+                    Content::Sent { body, .. } => Some(body),
+                    Content::Quota => None,
+                })
+            }
+        };
+        if let Some(body) = body {
             *body = Body { form, cached, place: body.place };
         }
     }
 
-    /// What the disk has is not what was written: the message cannot be delivered any more, and those behind it shall.
-    fn damaged(&mut self, queue: QueueIx, message_id: &MessageId) {
+    /// What the disk has is not what was written: the message cannot be delivered any more, and those behind it shall. A
+    /// link without its data is none.
+    fn damaged(&mut self, queue: QueueIx, of: BodyOf) {
         self.counters.messages_damaged.add(1);
-        tracing::error!("the body of a stored message is damaged on the disk: the message is dropped");
-        // If that is refused now, the next delivery comes here again.
-        let _ = self.take_first(queue, message_id);
+        // If it is refused now, whoever asks next comes here again.
+        match of {
+            BodyOf::Message(id) => {
+                tracing::error!(
+                    "the body of a stored message is damaged on the disk: the message is dropped"
+                );
+                let _ = self.take_first(queue, &id);
+            }
+            BodyOf::Link => {
+                tracing::error!("the data of a short link is damaged on the disk: the link is dropped");
+                let _ = self.drop_link(queue);
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use ringpost_protocol::command::{Command, MsgFlags, SubscribeMode};
 use ringpost_protocol::error::{CommandError, ErrorType, ProxyError};
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::limits::ID_BYTES;
-use ringpost_protocol::response::{QueueIds, Response};
+use ringpost_protocol::response::{QueueIds, Response, RouterNotifier};
 use ringpost_protocol::transmission::{Authorization, Format, Transmission};
 use ringpost_store::{Log, Party, QueueIx};
 use smallvec::SmallVec;
@@ -135,22 +135,36 @@ impl<L: Log> Service<L> {
             }
             Command::Sub
             | Command::Key(_)
+            | Command::RKey(_)
+            | Command::LSet { .. }
+            | Command::LDel
+            | Command::NKey(_)
+            | Command::NDel
             | Command::Get
             | Command::Ack { .. }
             | Command::Off
             | Command::Del
             | Command::Que => {
                 let queue = self.find(Party::Recipient, parsed.entity_id);
-                let key = queue.and_then(|ix| self.store.queue(ix)?.recipient_keys().next().cloned());
-                let verified = self.verified(session, parsed, key.as_ref(), Secrets::Kept);
-                match queue {
-                    Some(queue) if verified => {
-                        self.note_use(queue, today);
-                        self.recipient_command(session, parsed, queue, command)
-                    }
-                    _ => Next::Answer(ErrorType::Auth),
+                let keys: SmallVec<[AuthPublicKey; 1]> = queue
+                    .and_then(|ix| self.store.queue(ix))
+                    .map(|queue| queue.recipient_keys().cloned().collect())
+                    .unwrap_or_default();
+                let verified = self.verified_by_any(session, parsed, &keys);
+                let Some(queue) = queue.filter(|_| verified) else {
+                    return Next::Answer(ErrorType::Auth);
+                };
+                if !matches!(command, Command::Off | Command::Del)
+                    && let Some(refusal) = self.refusal_of_blocked(queue)
+                {
+                    return refusal;
                 }
+                self.note_use(queue, today);
+                self.recipient_command(session, parsed, queue, command)
             }
+            Command::LKey(key) => self.secure_by_link(session, parsed, key, today),
+            Command::LGet => self.read_link(session, parsed, today),
+            Command::NSub => self.subscribe_notifier(session, parsed),
             Command::SKey(key) => self.secure_by_sender(session, parsed, key, today),
             Command::Send { flags, body } => self.send(session, parsed, flags, body, bytes, today),
             // Outside a service session there is nothing to subscribe at once.
@@ -158,15 +172,7 @@ impl<L: Log> Service<L> {
             // As a router that is not a proxy answers.
             Command::Prxy { .. } => Next::Answer(ErrorType::Proxy(Box::new(ProxyError::BasicAuth))),
             Command::Pfwd { .. } => Next::Answer(ErrorType::Proxy(Box::new(ProxyError::NoSession))),
-            Command::Rfwd(_)
-            | Command::RKey(_)
-            | Command::LSet { .. }
-            | Command::LDel
-            | Command::NKey(_)
-            | Command::NDel
-            | Command::LKey(_)
-            | Command::LGet
-            | Command::NSub => Next::Answer(PROHIBITED),
+            Command::Rfwd(_) => Next::Answer(PROHIBITED),
         }
     }
 
@@ -196,6 +202,23 @@ impl<L: Log> Service<L> {
         }
     }
 
+    /// Whether the transmission is authorized by the owner of one of a queue's recipient keys. Nearly all queues have
+    /// one; who has many checked has spent the turn.
+    fn verified_by_any(
+        &mut self,
+        session: &Arc<Session>,
+        parsed: &Transmission<'_>,
+        keys: &[AuthPublicKey],
+    ) -> bool {
+        self.turn_spent |= keys.len() > 1;
+        match keys {
+            [] => self.verified(session, parsed, None, Secrets::Kept),
+            [key] => self.verified(session, parsed, Some(key), Secrets::Kept),
+            // What is agreed with one of them is not remembered: they would push each other out.
+            keys => keys.iter().any(|key| self.verified(session, parsed, Some(key), Secrets::Fresh)),
+        }
+    }
+
     fn new_queue(
         &mut self,
         session: &Arc<Session>,
@@ -207,7 +230,7 @@ impl<L: Log> Service<L> {
         if subscribes && self.is_subscription_limit_reached(session) {
             return Next::Answer(ErrorType::Quota);
         }
-        let created = match self.create(new, today) {
+        let created = match self.create(new, parsed.corr_id, today) {
             Ok(created) => created,
             Err(NotCreated::Error(error)) => return Next::Answer(error),
             Err(NotCreated::Refused(refused)) => return refused.into(),
@@ -221,9 +244,12 @@ impl<L: Log> Service<L> {
             sender_id: &created.sender_id,
             router_dh_key: created.router_dh_key,
             mode: new.request.as_ref().map(ringpost_protocol::command::QueueRequest::mode),
-            link_id: None,
+            link_id: created.link_id.as_ref().map(|id| &id[..]),
             service_id: None,
-            notifier: None,
+            notifier: created.notifier.as_ref().map(|(notifier_id, router_dh_key)| RouterNotifier {
+                notifier_id,
+                router_dh_key: *router_dh_key,
+            }),
         };
         self.respond(session, parsed.corr_id, &[], &Response::Ids(Box::new(ids)));
         Next::Answered

@@ -45,11 +45,6 @@ impl Held {
 }
 
 impl<L: Log> Service<L> {
-    /// Appends one record of a queue with this recipient ID.
-    pub(super) fn append(&mut self, recipient_id: &QueueId, record: Record<&[u8]>) -> Result<(), Refused> {
-        self.append_all(&[Entry { hash: self.store.hasher().hash(recipient_id), record }])
-    }
-
     /// Appends records, all or none. The places of bodies among them are in `self.places` then.
     pub(super) fn append_all(&mut self, entries: &[Entry<'_>]) -> Result<(), Refused> {
         self.places.clear();

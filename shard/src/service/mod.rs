@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `commands` | from a transmission to the meaning of its command |
 //! | `recipient`, `sender` | what each party may ask for |
+//! | `links`, `notifications` | short links; telling notifiers |
 //! | `ledger` | changes: appended to the log, then made, then told |
 //! | `bodies` | which bodies are in memory, and fetching the others |
 //! | `create` | NEW: keys, and IDs that fall into one partition |
@@ -22,6 +23,8 @@ mod create;
 mod delivery;
 mod info;
 mod ledger;
+mod links;
+mod notifications;
 mod recipient;
 mod secrets;
 mod sender;
@@ -40,7 +43,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::{Format, write_response};
-use ringpost_store::{BodyPlace, Content, Log, Message, Position, QueueIx, Store};
+use ringpost_store::{BodyPlace, Content, Log, Message, Notification, Position, QueueIx, Store};
 
 pub use bodies::Fetch;
 pub use body::Body;
@@ -50,6 +53,7 @@ pub use session::{Batch, BatchData, ConnRef, Session};
 use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{EXPIRY_STEP_OLD_QUEUES, EXPIRY_STEP_QUEUES};
+use crate::links::LinkDirectory;
 use bodies::{Cache, Fetching};
 use commands::Executed;
 use ledger::Held;
@@ -65,6 +69,10 @@ pub struct ServiceConfig {
     pub queue_quota: usize,
     /// Messages are dropped after this time. None: never.
     pub message_ttl_secs: Option<u64>,
+    /// Kept notifications are dropped after this time.
+    pub notification_ttl_secs: u64,
+    /// Of all shards.
+    pub links: Arc<LinkDirectory>,
     /// This shard's part of the limit of bodies in memory. Above it the oldest are left to the log; where the log keeps
     /// none, SEND is refused.
     pub message_bytes_max: usize,
@@ -118,6 +126,8 @@ pub struct Service<L> {
     responses: Vec<u8>,
     /// Queues that may have something to deliver after the current turn's responses.
     to_deliver: Vec<QueueIx>,
+    /// Notifications for notifiers that subscribe, to be sent after the current turn's responses.
+    to_notify: Vec<(QueueIx, Notification)>,
     /// A check in this turn took as long as a turn may.
     turn_spent: bool,
     /// Connections whose line could not move for want of a block.
@@ -155,6 +165,7 @@ impl<L: Log> Service<L> {
             message_bytes: 0,
             responses: Vec::new(),
             to_deliver: Vec::new(),
+            to_notify: Vec::new(),
             turn_spent: false,
             starved: VecDeque::new(),
             expiry_place: 0,
@@ -228,6 +239,7 @@ impl<L: Log> Service<L> {
         }
         let done = batch.next >= batch.transmissions.len();
         self.flush(session.conn, done);
+        self.tell_notifiers();
         for queue in std::mem::take(&mut self.to_deliver) {
             self.deliver_or_wait(queue);
         }
@@ -285,11 +297,15 @@ impl<L: Log> Service<L> {
 
     /// One step of the search for expired messages. True when a round through all queues is complete.
     pub fn expire_step(&mut self, now_secs: u64) -> bool {
-        let Some(ttl_secs) = self.config.message_ttl_secs else { return true };
-        let before_secs = now_secs.saturating_sub(ttl_secs);
+        // Where messages do not expire none is older than this.
+        let before_secs =
+            self.config.message_ttl_secs.map_or(0, |ttl_secs| now_secs.saturating_sub(ttl_secs));
+        let notified_before_secs = now_secs.saturating_sub(self.config.notification_ttl_secs);
         let is_old = |queue: &ringpost_store::Queue<Body>| {
             let first = queue.messages().and_then(|messages| messages.first());
+            let kept = queue.notifier().and_then(|notifier| notifier.notifications().first());
             first.is_some_and(|message| message.received_secs < before_secs)
+                || kept.is_some_and(|notification| notification.received_secs < notified_before_secs)
         };
         let end = self.expiry_place.saturating_add(u32::try_from(EXPIRY_STEP_QUEUES).unwrap_or(u32::MAX));
         let old: Vec<QueueIx> = self
@@ -300,7 +316,10 @@ impl<L: Log> Service<L> {
             .take(EXPIRY_STEP_OLD_QUEUES)
             .collect();
         for queue in &old {
-            if self.expire_queue(*queue, before_secs).is_err() {
+            let expired = self
+                .expire_queue(*queue, before_secs)
+                .and_then(|()| self.expire_notifications(*queue, notified_before_secs));
+            if expired.is_err() {
                 // The log is behind, or there is no space: the same step again later.
                 return true;
             }
@@ -389,10 +408,14 @@ impl<L: Log> Service<L> {
     /// Frees the body of a message that left its queue, in memory and in the log.
     fn release(&mut self, message: Message<Body>) {
         if let Content::Sent { body, .. } = message.content {
-            self.cache.remove(body.cached);
-            self.drop_form(body.form);
-            self.log.erase(body.place);
+            self.release_body(body);
         }
+    }
+
+    fn release_body(&mut self, body: Body) {
+        self.cache.remove(body.cached);
+        self.drop_form(body.form);
+        self.log.erase(body.place);
     }
 }
 

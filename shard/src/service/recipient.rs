@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ringpost_protocol::command::Command;
+use ringpost_protocol::command::{Command, QueueMode};
 use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::Transmission;
-use ringpost_store::{Log, MessageId, QueueIx, Record, Status};
+use ringpost_store::{Entry, Log, MessageId, QueueIx, Record, Status};
 
 use super::commands::{Next, PROHIBITED};
 use super::delivery::{deliver, fits};
@@ -29,6 +29,11 @@ impl<L: Log> Service<L> {
             Command::Get => self.read_one(session, parsed, queue),
             Command::Ack { msg_id } => self.acknowledge(session, parsed, queue, msg_id),
             Command::Key(key) => self.secure(queue, key),
+            Command::RKey(keys) => self.set_keys(queue, keys),
+            Command::LSet { link_id, data } => self.set_link(queue, link_id, &data),
+            Command::LDel => self.drop_link(queue).map_or_else(Next::from, |()| Next::Ok),
+            Command::NKey(credentials) => self.set_notifier(session, parsed, queue, &credentials),
+            Command::NDel => self.remove_notifier(queue).map_or_else(Next::from, |()| Next::Ok),
             Command::Off => self.suspend(queue),
             Command::Del => self.delete(session, parsed, queue),
             Command::Que => self.info(session, parsed, queue),
@@ -55,8 +60,26 @@ impl<L: Log> Service<L> {
         }
     }
 
+    /// RKEY: the owners of a contact address.
+    fn set_keys(&mut self, queue: QueueIx, keys: Vec<AuthPublicKey>) -> Next {
+        let is_contact = self.store.queue(queue).is_some_and(|queue| queue.mode == Some(QueueMode::Contact));
+        let (Some((recipient_id, hash)), true) = (self.name(queue), is_contact) else {
+            return Next::Answer(ErrorType::Auth);
+        };
+        let records = Record::<Vec<u8>>::recipient_keys(recipient_id, &keys);
+        let entries: Vec<Entry<'_>> =
+            records.iter().map(|record| Entry { hash, record: record.as_bytes() }).collect();
+        if let Err(refused) = self.append_all(&entries) {
+            return refused.into();
+        }
+        match self.store.set_recipient_keys(queue, keys) {
+            Ok(()) => Next::Ok,
+            Err(_) => Next::Answer(ErrorType::Internal),
+        }
+    }
+
     fn suspend(&mut self, queue: QueueIx) -> Next {
-        if self.store.queue(queue).is_some_and(|queue| queue.status() == Status::Active) {
+        if self.store.queue(queue).is_some_and(|queue| queue.status() != Status::Suspended) {
             if let Err(refused) = self.append_of(queue, |queue| Record::Suspend { queue }) {
                 return refused.into();
             }
@@ -206,8 +229,14 @@ impl<L: Log> Service<L> {
         }
         let subscriber = self.subscribers.remove_queue(queue, session.conn);
         let Some(deleted) = self.store.delete(queue) else { return Next::Answer(ErrorType::Auth) };
-        for message in deleted.into_messages() {
-            self.release(message);
+        if let Some(link) = deleted.link() {
+            self.config.links.release(self.store.hasher().hash(&link.id));
+        }
+        if let Some(notifier) = deleted.notifier() {
+            self.notifier_gone(queue, &notifier.id);
+        }
+        for body in deleted.into_bodies() {
+            self.release_body(body);
         }
         if let Some(subscriber) = subscriber.filter(|subscriber| *subscriber != session.conn) {
             self.event(subscriber, parsed.entity_id, &Response::Deld);

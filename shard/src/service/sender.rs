@@ -9,10 +9,12 @@ use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::transmission::Transmission;
 use ringpost_store::{Content, Entry, Log, Message, MessageId, Party, QueueIx, Record, Status, Written};
+use smallvec::{SmallVec, smallvec};
 
 use super::Service;
 use super::body::{Body, Form};
 use super::commands::{Next, Secrets};
+use super::links::is_secured_messaging;
 use super::session::{Batch, BatchData, Session};
 
 impl<L: Log> Service<L> {
@@ -30,13 +32,14 @@ impl<L: Log> Service<L> {
                 && queue.sender_key.as_ref().is_none_or(|present| *present == key)
         });
         let verified = self.verified(session, parsed, allowed.then_some(&key), Secrets::Fresh);
-        match queue {
-            Some(queue) if allowed && verified => {
-                self.note_use(queue, today);
-                self.secure(queue, key)
-            }
-            _ => Next::Answer(ErrorType::Auth),
+        let Some(queue) = queue.filter(|_| allowed && verified) else {
+            return Next::Answer(ErrorType::Auth);
+        };
+        if let Some(refusal) = self.refusal_of_blocked(queue) {
+            return refusal;
         }
+        self.note_use(queue, today);
+        self.secure(queue, key)
     }
 
     pub(super) fn send(
@@ -65,8 +68,10 @@ impl<L: Log> Service<L> {
         if body.len() > Command::send_body_bytes_max(session.version) {
             return Next::Answer(ErrorType::LargeMsg);
         }
-        if status == Status::Suspended {
-            return Next::Answer(ErrorType::Auth);
+        match status {
+            Status::Active => {}
+            Status::Suspended => return Next::Answer(ErrorType::Auth),
+            Status::Blocked(info) => return Next::Answer(ErrorType::Blocked(info)),
         }
         // The body is a slice of the transmission.
         let at = body.as_ptr().addr() - bytes.as_ptr().addr();
@@ -109,8 +114,35 @@ impl<L: Log> Service<L> {
             Written::OverQuota { marked: true } => Record::Quota { queue: recipient_id, id, received_secs },
             Written::OverQuota { marked: false } => return Next::Answer(ErrorType::Quota),
         };
-        if let Err(refused) = self.append_all(&[Entry { hash, record }]) {
+        let mut records: SmallVec<[Record<&[u8]>; 1]> = smallvec![record];
+        let notification = match verdict {
+            Written::Stored { .. } => self.notification(queue, flags, &id, received_secs),
+            Written::OverQuota { .. } => None,
+        };
+        if let Some(notification) = &notification
+            && self.subscribers.notified(queue).is_none()
+        {
+            let notification = notification.clone();
+            records.push(Record::Notification { queue: recipient_id, notification });
+        }
+        // Who was given the link has used it: its data is not needed any more.
+        let ends_link = self
+            .store
+            .queue(queue)
+            .is_some_and(|queue| queue.link().is_some() && is_secured_messaging(queue));
+        if ends_link {
+            records.push(Record::LinkGone { queue: recipient_id });
+        }
+        let appended = {
+            let entries: SmallVec<[Entry<'_>; 1]> =
+                records.into_iter().map(|record| Entry { hash, record }).collect();
+            self.append_all(&entries)
+        };
+        if let Err(refused) = appended {
             return refused.into();
+        }
+        if ends_link {
+            self.link_dropped(queue);
         }
         let content = match self.places.first().copied() {
             Some(place) => {
@@ -122,6 +154,9 @@ impl<L: Log> Service<L> {
         };
         self.store.write(queue, Message { id, received_secs, content }, self.config.queue_quota);
         self.counters.messages.set(self.store.message_count());
+        if let Some(notification) = notification {
+            self.notify(queue, notification);
+        }
         match verdict {
             Written::Stored { was_empty } => {
                 self.counters.messages_received.add(1);

@@ -58,6 +58,8 @@ fn world() -> World {
         create_password: None,
         queue_quota: QUOTA,
         message_ttl_secs: Some(1000),
+        notification_ttl_secs: 1000,
+        links: Arc::default(),
         message_bytes_max: 1 << 20,
         queues_max: 1000,
         subscriptions_per_connection: 100,

@@ -153,6 +153,35 @@ impl BodyMeta {
     }
 }
 
+impl<T: AsRef<[u8]> + Clone> Record<T> {
+    /// The record as it is appended.
+    pub fn as_bytes(&self) -> Record<&[u8]> {
+        match self {
+            Self::Message { queue, id, received_secs, flags, body } => Record::Message {
+                queue: *queue,
+                id: *id,
+                received_secs: *received_secs,
+                flags: *flags,
+                body: body.as_ref(),
+            },
+            Self::Link { queue, link } => {
+                let Link { id, fixed_bytes, fixed_hash, ref data } = *link;
+                Record::Link {
+                    queue: *queue,
+                    link: Link { id, fixed_bytes, fixed_hash, data: data.as_ref() },
+                }
+            }
+            Self::Service { service } => {
+                let Service { id, role, fingerprint, created_day, ref chain } = *service;
+                let chain = chain.as_ref();
+                Record::Service { service: Service { id, role, fingerprint, created_day, chain } }
+            }
+            // They have no body.
+            other => other.clone().map_body(|_| &[][..]),
+        }
+    }
+}
+
 impl<T> Record<T> {
     /// A new queue with its parts, to be appended as one batch.
     pub fn creation(new: NewQueue, parts: NewParts<T>, today: u32) -> SmallVec<[Self; 4]> {
