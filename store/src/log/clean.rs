@@ -11,7 +11,7 @@ use super::engine::{RETRY_MS, SegmentLog, Use};
 use super::erase::Job;
 use super::image;
 use super::op::Buffers;
-use super::page::blocks_of;
+use super::page::{BLOCK_BYTES, blocks_of};
 use super::root::{Floor, Root};
 use super::{AppendError, StoredBody};
 use crate::id::Bucket;
@@ -306,7 +306,7 @@ impl<A: Buffers> SegmentLog<A> {
             }
             bytes.clear();
             let queues = image::encode(store, &self.segments, bucket, &mut bytes);
-            step_bytes += bytes.len();
+            step_bytes += blocks_of(bytes.len()) as usize * BLOCK_BYTES;
             match self.write_image(bucket, &bytes, queues) {
                 Ok(()) => next += 1,
                 Err(AppendError::TooLarge) => {
