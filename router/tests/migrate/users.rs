@@ -29,14 +29,14 @@ fn key(value: &Value) -> AuthPrivateKey {
     }
 }
 
-fn recipient_queue(queue: &Value) -> RecipientQueue {
+fn recipient_queue(queue: &Value, with: &str) -> RecipientQueue {
     let id = |name: &str| EntityId::new(&bytes::<24>(&queue[name])).unwrap();
     let router_key: [u8; 44] = bytes(&queue["server_dh_public_der"]);
     RecipientQueue::new(
         id("recipient_id"),
         id("sender_id"),
         None,
-        key(&queue["recipient_key"]),
+        key(&queue[with]),
         &DhPrivateKey::from_bytes(bytes(&queue["recipient_dh_key"]["private"])),
         DhPublicKey::from_der(&router_key).unwrap(),
     )
@@ -138,12 +138,21 @@ fn users_take_their_messages_from_the_new_router() {
         let (running, address) = start(&site, shards);
         runtime.block_on(async {
             for queue in queues {
-                let recipient = recipient_queue(queue);
+                let recipient = recipient_queue(queue, "recipient_key");
+                if queue["status"].as_str().is_some_and(|status| status.starts_with("blocked")) {
+                    let (client, _events) =
+                        Connection::connect(&address, ClientConfig::default()).await.unwrap();
+                    let refused = client.subscribe(&recipient).await.unwrap_err().to_string();
+                    assert!(refused.contains("BLOCKED reason=spam"), "{refused}");
+                    client.close().await;
+                    continue;
+                }
                 let expected = waiting(queue);
                 let taken = take(&address, &recipient, expected.len()).await;
                 assert!(taken == expected, "{}: {} of {}", queue["name"], taken.len(), expected.len());
             }
-            // Senders with and without a key.
+            // Any of a queue's recipients, and senders with and without a key.
+            take(&address, &recipient_queue(&queues[5], "second_recipient_key"), 0).await;
             let (client, _events) = Connection::connect(&address, ClientConfig::default()).await.unwrap();
             let sender_id = |queue: &Value| EntityId::new(&bytes::<24>(&queue["sender_id"])).unwrap();
             let known = SenderQueue::new(sender_id(&queues[2]), key(&queues[2]["sender_key"]));
@@ -161,11 +170,11 @@ fn users_take_their_messages_from_the_new_router() {
             client.close().await;
         });
         stop(running);
-        // What was taken is not there any more, what was sent is.
+        // What was taken is not there any more, what was sent is; and the message in the blocked queue.
         let holdings = site.holdings();
-        assert_eq!(holdings["messages"]["all"], 3);
+        assert_eq!(holdings["messages"]["all"], 4);
         site.run(&["export"]);
-        assert_eq!(site.lines(MESSAGES).len(), 3);
+        assert_eq!(site.lines(MESSAGES).len(), 4);
         assert!(fs::metadata(site.data(STORE)).unwrap().len() > 0);
     }
 }
