@@ -199,7 +199,6 @@ fn what_is_not_supported_is_refused_by_name_and_makes_nothing() {
         &["init", "-y", "-d", "postgresql://x"],
         &["init", "-y", "--socks-proxy"],
         &["init", "-y", "--web-path", "/x"],
-        &["init", "-y", "-a", "ED448"],
         &["init", "--no-password"],
         &["start", "-m"],
         &["start", "--compact-log"],

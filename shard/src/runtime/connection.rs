@@ -11,6 +11,8 @@ use ringpost_protocol::crypto::block::{BlockOpener, BlockSealer};
 use ringpost_protocol::tls::TlsChannel;
 
 use super::sys;
+use super::tls::Entry;
+use super::websocket::WebSocket;
 use crate::arena::Charge;
 use crate::outbox::Outbox;
 use crate::service::{ConnRef, Session};
@@ -28,7 +30,11 @@ pub enum Close {
     WriteTimeout,
     Inactive,
     BadRecord,
+    /// A WebSocket frame that breaks the rules, or a message that is no block.
+    BadFrame,
     BadBlock,
+    /// An HTTP request was answered.
+    Http,
     SocketError,
     Stop,
 }
@@ -45,6 +51,9 @@ pub struct Connection {
     pub conn: ConnRef,
     pub stream: RefCell<TcpStream>,
     pub tls: RefCell<TlsChannel>,
+    pub entry: Entry,
+    /// Set when the connection is one.
+    pub websocket: OnceCell<Box<WebSocket>>,
     /// Set when the protocol handshake is done.
     pub session: OnceCell<Arc<Session>>,
     pub opener: RefCell<BlockOpener>,
@@ -63,17 +72,27 @@ pub struct Connection {
     closed: Cell<Option<Close>>,
     /// No more is read; what is in the outbox is written, then the connection ends.
     pub draining: Cell<bool>,
+    /// Why it is drained, if not because the router stops.
+    pub ending: Cell<Option<Close>>,
     reader: RefCell<Option<Waker>>,
     writer: RefCell<Option<Waker>>,
 }
 
 impl Connection {
-    pub fn new(conn: ConnRef, stream: TcpStream, tls: TlsChannel, handshake: Deadline) -> Rc<Self> {
+    pub fn new(
+        conn: ConnRef,
+        stream: TcpStream,
+        tls: TlsChannel,
+        entry: Entry,
+        handshake: Deadline,
+    ) -> Rc<Self> {
         let (sealer, opener) = ringpost_protocol::crypto::block::BlockCipher::plain().split();
         Rc::new(Self {
             conn,
             stream: RefCell::new(stream),
             tls: RefCell::new(tls),
+            entry,
+            websocket: OnceCell::new(),
             session: OnceCell::new(),
             opener: RefCell::new(opener),
             sealer: RefCell::new(sealer),
@@ -86,6 +105,7 @@ impl Connection {
             last_active: Cell::new(Instant::now()),
             closed: Cell::new(None),
             draining: Cell::new(false),
+            ending: Cell::new(None),
             reader: RefCell::new(None),
             writer: RefCell::new(None),
         })
@@ -99,6 +119,13 @@ impl Connection {
         self.closed.set(Some(reason));
         sys::shutdown(&self.stream.borrow());
         self.wake_reader();
+        self.wake_writer();
+    }
+
+    /// Ends the connection when what is under way is answered and written, and after a farewell.
+    pub fn end(&self, reason: Close) {
+        self.ending.set(Some(reason));
+        self.draining.set(true);
         self.wake_writer();
     }
 
