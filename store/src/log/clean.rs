@@ -224,6 +224,13 @@ impl<A: Buffers> SegmentLog<A> {
         }
     }
 
+    /// Begins a round as soon as none is under way, whether or not anything ended: what was appended is in images then,
+    /// and a start has little to replay.
+    pub fn renew(&mut self) {
+        self.cleaning.has_history = true;
+        self.cleaning.next_round_ms = 0;
+    }
+
     /// Begins a round now. Two rounds begin half of `erase_within` apart, so that with a round's own duration
     /// everything is gone in time.
     pub(super) fn begin_round(&mut self) {

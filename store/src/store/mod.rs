@@ -83,6 +83,18 @@ impl<B> Store<B> {
         }
     }
 
+    /// Makes room for so many queues more, so that the table does not grow in steps that each move all of it.
+    pub fn reserve(&mut self, queues: usize) {
+        self.queues.reserve(queues);
+        let Self { queues: records, hasher, by_recipient, by_sender, .. } = self;
+        for (index, party) in [(by_recipient, Party::Recipient), (by_sender, Party::Sender)] {
+            index.reserve(queues, |&place| {
+                let id = records.get(place as usize).and_then(|queue| queue.id(party));
+                id.map_or(IdHash(0), |id| hasher.hash(&id)).for_index()
+            });
+        }
+    }
+
     pub fn hasher(&self) -> &IdHasher {
         &self.hasher
     }
