@@ -40,6 +40,12 @@ need_build_tools() {
     command -v make >/dev/null 2>&1 || die "make is missing: $(install_hint make)"
 }
 
+# What the tests need beyond that.
+need_test_tools() {
+    need_build_tools
+    command -v openssl >/dev/null 2>&1 || die "openssl is missing, a client in some tests: $(install_hint openssl)"
+}
+
 # Runs a command under a title and prints how long it took; a failure ends the script with the step's name.
 step() {
     local title=$1 started status=0

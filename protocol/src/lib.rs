@@ -12,6 +12,7 @@
 //! | [`crypto`] | boxes, key agreement, authorization, block key chains, delivered messages |
 //! | [`handshake`] | hello blocks of routers and clients as state machines |
 //! | [`tls`], [`certificate`] | TLS parameters, session identifier, identities |
+//! | [`websocket`] | frames and the HTTP request of web clients |
 //! | [`address`] | router addresses and queue URIs |
 
 pub mod address;
@@ -27,3 +28,4 @@ pub mod response;
 pub mod tls;
 pub mod transmission;
 pub mod version;
+pub mod websocket;

@@ -6,8 +6,8 @@ mod support;
 use std::sync::Arc;
 
 use ringpost_protocol::certificate::{CertificateAuthority, ChainError, RouterCredentials, SigningKey};
-use ringpost_protocol::tls::config::{client_config_with_alpn, server_config_with_alpn};
-use ringpost_protocol::tls::provider::{provider, web_provider};
+use ringpost_protocol::tls::config::{client_config_with_alpn, server_config_with};
+use ringpost_protocol::tls::provider::{provider, provider_with_x448, web_provider};
 use ringpost_protocol::tls::{Culprit, TlsChannel, TlsError, client_config, server_config};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{cipher_suite, default_provider, kx_group};
@@ -111,7 +111,7 @@ fn a_client_with_other_protocols_gets_the_alert() {
 #[test]
 fn the_first_common_protocol_of_the_router_is_taken() {
     let credentials = credentials(1, 2);
-    let server = server_config_with_alpn(&credentials, &[b"xftp/1", b"h2"]).unwrap();
+    let server = server_config_with(&credentials, &[b"xftp/1", b"h2"], provider()).unwrap();
     let client = client_config_with_alpn(credentials.ca_fingerprint, &[b"h2", b"xftp/1"]).unwrap();
     let (server, client) = established(&server, &client);
     assert_eq!(server.channel.alpn(), Some(&b"xftp/1"[..]));
@@ -239,6 +239,44 @@ fn a_key_share_of_another_group_is_retried_with_x25519() {
     shake_hands(&mut server, &mut client).unwrap();
     assert_eq!(server.channel.session_id(), client.channel.session_id());
     assert_eq!(server.channel.session_id().unwrap().as_ref().len(), 32);
+}
+
+/// As the apps: a share of X448 alone, and X25519 for those who want another hello.
+#[test]
+fn a_share_of_x448_needs_no_retry() {
+    let credentials = credentials(1, 2);
+    let mut app = CryptoProvider::clone(&provider_with_x448());
+    app.kx_groups.reverse();
+    for (routers, retried) in [(provider_with_x448(), false), (provider(), true)] {
+        let config = server_config_with(&credentials, &[b"smp/1"], routers).unwrap();
+        let (mut server, mut client) =
+            (End::server(&config), End::client(&client_with(app.clone(), &credentials)));
+        client.step().unwrap();
+        carry(&mut client, &mut server);
+        server.step().unwrap();
+        assert_eq!(server.outgoing.windows(8).any(|bytes| bytes == RETRY_RANDOM), retried);
+        carry(&mut server, &mut client);
+        shake_hands(&mut server, &mut client).unwrap();
+        assert_eq!(server.channel.session_id(), client.channel.session_id());
+    }
+}
+
+#[test]
+fn an_x448_share_of_low_order_is_refused() {
+    let credentials = credentials(1, 2);
+    let mut app = CryptoProvider::clone(&provider_with_x448());
+    app.kx_groups.reverse();
+    let mut server = End::server(&server_config(&credentials).unwrap());
+    let mut client = End::client(&client_with(app, &credentials));
+    client.step().unwrap();
+    // The only entry of the key_share extension: group 30, 56 bytes.
+    let entry = [0, 51, 0, 62, 0, 60, 0, 30, 0, 56];
+    let at = client.outgoing.windows(entry.len()).position(|bytes| bytes == entry).unwrap() + entry.len();
+    client.outgoing[at..at + 56].fill(0);
+    carry(&mut client, &mut server);
+    let error = server.step().unwrap_err();
+    let invalid = rustls::Error::PeerMisbehaved(rustls::PeerMisbehaved::InvalidKeyShare);
+    assert_eq!(error, TlsError::Handshake(invalid));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::{SmpVersion, VersionRange};
-use ringpost_shard::{Config, DataConfig, FatalError, Recovered, Router, StartError, StopMode};
+use ringpost_shard::{Config, DataConfig, FatalError, Recovered, Router, StartError, StopMode, TlsOptions};
 use ringpost_store::log::{Durability, StartError as LogStartError};
 
 use crate::address::address;
@@ -56,9 +56,10 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
     settings.limits.connections = process_limits::raise_open_files(settings.limits.connections);
     serve(
         Config {
-            listen: listen::addresses(&settings),
+            listen: listen::addresses(&settings).into_iter().map(Into::into).collect(),
             shards,
             credentials,
+            tls: TlsOptions { x448: settings.tls_x448, web: None },
             versions: versions(),
             id_hash_key,
             allow_new_queues: settings.allow_new_queues,
@@ -82,7 +83,8 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
 /// Runs the router until a signal or a failure ends it.
 fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop_secs = config.limits.stop_secs;
-    listen::wait_until_free(&config.listen);
+    let addresses: Vec<_> = config.listen.iter().map(|listener| listener.address).collect();
+    listen::wait_until_free(&addresses);
     let signals = signals::Watch::start(stop_secs)?;
     let router = Router::start(config).map_err(start_error)?;
     tell(out, &found(router.recovered()));

@@ -60,6 +60,10 @@ counters! {
     refused_address,
     refused_handshakes,
     handshakes_done,
+    /// Connections that became a WebSocket.
+    websocket_upgrades,
+    /// Other requests, each of which ended its connection.
+    http_requests,
     handshakes_failed_tls,
     handshakes_failed_identity,
     handshakes_failed_version,
@@ -71,6 +75,8 @@ counters! {
     closed_inactive,
     /// A TLS record that does not open, or an alert.
     closed_bad_record,
+    /// A WebSocket frame that breaks the rules, or a message that is no block.
+    closed_bad_frame,
     /// A block whose tag or padding is wrong.
     closed_bad_block,
     closed_socket_error,

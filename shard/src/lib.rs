@@ -24,4 +24,7 @@ pub mod proxy;
 pub mod runtime;
 pub mod service;
 
-pub use runtime::{Config, DataConfig, FatalError, InactiveClients, Recovered, Router, StartError, StopMode};
+pub use runtime::{
+    Config, DataConfig, Entry, FatalError, InactiveClients, Listener, Recovered, Router, StartError,
+    StopMode, TlsOptions,
+};

@@ -101,7 +101,7 @@ pub const MESH_LANE_SLOTS: usize = 512;
 pub const MESH_DRAIN_MAX: usize = 32;
 
 /// Commands of a batch that are processed before other tasks get their turn. With a signature each, which cost 50 us
-/// to check on a slow core, this keeps a turn below a millisecond. (A check of Ed448 takes 2 ms and ends its turn.)
+/// to check on a slow core, this keeps a turn below a millisecond. (A check of Ed448 takes several times as long and ends its turn.)
 pub const COMMANDS_PER_TURN: usize = 16;
 
 /// Sealed blocks that go into one write.

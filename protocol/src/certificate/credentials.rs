@@ -125,14 +125,17 @@ pub(super) fn private_key(text: &str, input: PemInput) -> Result<SigningKey, Cre
 fn pem_error(input: PemInput, section: &'static str, error: &pem::Error) -> CredentialsError {
     match error {
         pem::Error::NoItemsFound => CredentialsError::Missing { input, section },
-        // The library's texts may quote the line, which may be part of a key.
-        pem::Error::MissingSectionEnd { .. } => {
-            CredentialsError::Pem { input, problem: "a section has no END line".into() }
-        }
-        pem::Error::IllegalSectionStart { .. } => {
-            CredentialsError::Pem { input, problem: "a BEGIN line is malformed".into() }
-        }
-        pem::Error::Base64Decode(_) => CredentialsError::Pem { input, problem: "it is not base64".into() },
-        _ => CredentialsError::Pem { input, problem: "it cannot be read".into() },
+        other => CredentialsError::Pem { input, problem: pem_problem(other).into() },
+    }
+}
+
+/// What is wrong with a PEM text. The library's texts may quote the line, which may be part of a key.
+pub(super) fn pem_problem(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::NoItemsFound => "there is no section of the right kind",
+        pem::Error::MissingSectionEnd { .. } => "a section has no END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
+        pem::Error::Base64Decode(_) => "it is not base64",
+        _ => "it cannot be read",
     }
 }

@@ -2,19 +2,14 @@
 //!
 //! They have the form of those that the reference makes with OpenSSL: the same names, extensions and validity.
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyUsagePurpose,
-};
 use rustls::pki_types::CertificateDer;
-use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::extensions::ParsedExtension;
-use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
 use super::chain::Certificate;
 use super::credentials::{CredentialsError, PemInput, certificates, private_key};
-use super::key::{SignatureAlgorithm, SigningKey};
+use super::key::SigningKey;
+use super::write::{NewCertificate, Purpose, key_identifier, name};
 use super::{FINGERPRINT_BYTES, fingerprint, pem};
 
 /// Common name of a new CA certificate.
@@ -33,16 +28,12 @@ const COMMON_NAME_CHARACTERS_MAX: usize = 64;
 pub enum GenerateError {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    #[error("CA certificate (ca.crt): it is not valid X.509, or its name cannot be copied")]
+    #[error("CA certificate (ca.crt): it is not valid X.509")]
     CaCertificate,
-    #[error("CA keys with {0} cannot sign new certificates, only Ed25519 keys can")]
-    Algorithm(SignatureAlgorithm),
     #[error("a certificate's name must have 1 to 64 characters")]
     Name,
     #[error("Unix time {0} is outside of what certificates can say")]
     Time(i64),
-    #[error("the certificate could not be written: {0}")]
-    Encoding(String),
 }
 
 /// The offline certificate of a router with its private key.
@@ -68,13 +59,26 @@ impl std::fmt::Debug for IssuedCertificate {
 impl CertificateAuthority {
     /// A new self-signed Ed25519 CA. `key_seed` must be random and is the private key; `now_secs` is Unix time.
     pub fn generate(key_seed: &[u8; 32], now_secs: i64) -> Result<Self, GenerateError> {
-        let key = SigningKey::ed25519(key_seed);
-        let mut params = params(now_secs)?;
-        params.distinguished_name.push(DnType::CommonName, CA_COMMON_NAME);
-        params.distinguished_name.push(DnType::OrganizationName, CA_ORGANIZATION);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&RcgenKey::new(&key)).map_err(|error| encoding(&error))?;
-        Ok(Self { certificate: certificate.into(), key })
+        Self::generate_with(SigningKey::ed25519(key_seed), now_secs)
+    }
+
+    /// A new self-signed CA with this key, which must be new.
+    pub fn generate_with(key: SigningKey, now_secs: i64) -> Result<Self, GenerateError> {
+        let subject = name(CA_COMMON_NAME, Some(CA_ORGANIZATION));
+        let public_key = key.verifying_key();
+        let (not_before_secs, not_after_secs) = validity(now_secs)?;
+        let new = NewCertificate {
+            purpose: Purpose::Authority,
+            subject: &subject,
+            issuer: &subject,
+            public_key: &public_key,
+            issuer_key: &key,
+            issuer_key_identifier: &key_identifier(&public_key),
+            not_before_secs,
+            not_after_secs,
+        };
+        let certificate = new.sign().ok_or(GenerateError::Time(now_secs))?.into();
+        Ok(Self { certificate, key })
     }
 
     /// Loads the texts of `ca.crt` and `ca.key`. Of several certificates the first is taken.
@@ -98,30 +102,33 @@ impl CertificateAuthority {
         key_seed: &[u8; 32],
         now_secs: i64,
     ) -> Result<IssuedCertificate, GenerateError> {
+        self.issue_with(host, &SigningKey::ed25519(key_seed), now_secs)
+    }
+
+    /// As [`issue`](Self::issue), for this key, which must be new.
+    pub fn issue_with(
+        &self,
+        host: &str,
+        key: &SigningKey,
+        now_secs: i64,
+    ) -> Result<IssuedCertificate, GenerateError> {
         if host.is_empty() || host.chars().count() > COMMON_NAME_CHARACTERS_MAX {
             return Err(GenerateError::Name);
         }
-        if self.key.algorithm() != SignatureAlgorithm::Ed25519 {
-            return Err(GenerateError::Algorithm(self.key.algorithm()));
-        }
-        let key = SigningKey::ed25519(key_seed);
-        let mut params = params(now_secs)?;
-        params.distinguished_name.push(DnType::CommonName, host);
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::ContentCommitment,
-            KeyUsagePurpose::KeyAgreement,
-        ];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let issuer_params = self.issuer_params().ok_or(GenerateError::CaCertificate)?;
-        let issuer = Issuer::new(issuer_params, RcgenKey::new(&self.key));
-        let certificate =
-            params.signed_by(&RcgenKey::new(&key), &issuer).map_err(|error| encoding(&error))?;
-        Ok(IssuedCertificate {
-            certificate_pem: certificate_pem(certificate.der()),
-            key_pem: key.to_pkcs8_pem(),
-        })
+        let (issuer, issuer_key_identifier) = self.as_issuer().ok_or(GenerateError::CaCertificate)?;
+        let (not_before_secs, not_after_secs) = validity(now_secs)?;
+        let new = NewCertificate {
+            purpose: Purpose::Server,
+            subject: &name(host, None),
+            issuer: &issuer,
+            public_key: &key.verifying_key(),
+            issuer_key: &self.key,
+            issuer_key_identifier: &issuer_key_identifier,
+            not_before_secs,
+            not_after_secs,
+        };
+        let certificate = new.sign().ok_or(GenerateError::Time(now_secs))?;
+        Ok(IssuedCertificate { certificate_pem: certificate_pem(&certificate), key_pem: key.to_pkcs8_pem() })
     }
 
     pub fn certificate_pem(&self) -> String {
@@ -138,84 +145,26 @@ impl CertificateAuthority {
     }
 
     /// What an issued certificate repeats of this one: its name, byte for byte, and its key identifier.
-    fn issuer_params(&self) -> Option<CertificateParams> {
+    fn as_issuer(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let (_, certificate) = x509_parser::parse_x509_certificate(&self.certificate).ok()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        for attribute in certificate.subject().iter_attributes() {
-            let oid: Vec<u64> = attribute.attr_type().iter()?.collect();
-            params.distinguished_name.push(DnType::from_oid(&oid), name_value(attribute.attr_value())?);
-        }
-        let key_identifier = certificate.extensions().iter().find_map(|extension| {
+        let identifier = certificate.extensions().iter().find_map(|extension| {
             let ParsedExtension::SubjectKeyIdentifier(identifier) = extension.parsed_extension() else {
                 return None;
             };
             Some(identifier.0.to_vec())
         });
-        if let Some(identifier) = key_identifier {
-            params.key_identifier_method = KeyIdMethod::PreSpecified(identifier);
-        }
-        Some(params)
+        let identifier = identifier.unwrap_or_else(|| key_identifier(&self.key.verifying_key()).to_vec());
+        Some((certificate.subject().as_raw().to_vec(), identifier))
     }
 }
 
-/// Keeps the string type, without which names would not be equal byte for byte.
-fn name_value(value: &Any<'_>) -> Option<DnValue> {
-    let text = std::str::from_utf8(value.data).ok()?;
-    match value.header.tag() {
-        Tag::Utf8String => Some(DnValue::Utf8String(text.to_owned())),
-        Tag::PrintableString => Some(DnValue::PrintableString(text.try_into().ok()?)),
-        Tag::Ia5String => Some(DnValue::Ia5String(text.try_into().ok()?)),
-        _ => None,
-    }
-}
-
-/// Parameters common to both kinds. The serial number is left to rcgen: a hash of the key, which is random.
-fn params(now_secs: i64) -> Result<CertificateParams, GenerateError> {
-    let date = |secs: Option<i64>| {
-        let time = secs.and_then(|secs| ASN1Time::from_timestamp(secs).ok());
-        time.map(|time| time.to_datetime()).ok_or(GenerateError::Time(now_secs))
-    };
-    let mut params = CertificateParams::default();
-    params.not_before = date(now_secs.checked_sub(BACKDATED_SECS))?;
-    params.not_after = date(now_secs.checked_add(VALIDITY_SECS))?;
-    params.distinguished_name = DistinguishedName::new();
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
+/// From when to when a certificate made now is valid: Unix times.
+fn validity(now_secs: i64) -> Result<(i64, i64), GenerateError> {
+    let from = now_secs.checked_sub(BACKDATED_SECS).ok_or(GenerateError::Time(now_secs))?;
+    let to = now_secs.checked_add(VALIDITY_SECS).ok_or(GenerateError::Time(now_secs))?;
+    Ok((from, to))
 }
 
 fn certificate_pem(der: &[u8]) -> String {
     String::clone(&pem::encode("CERTIFICATE", der))
-}
-
-fn encoding(error: &rcgen::Error) -> GenerateError {
-    GenerateError::Encoding(error.to_string())
-}
-
-/// An Ed25519 key as rcgen wants it.
-struct RcgenKey<'a> {
-    key: &'a SigningKey,
-    public: super::key::VerifyingKey,
-}
-
-impl<'a> RcgenKey<'a> {
-    fn new(key: &'a SigningKey) -> Self {
-        Self { key, public: key.verifying_key() }
-    }
-}
-
-impl rcgen::PublicKeyData for RcgenKey<'_> {
-    fn der_bytes(&self) -> &[u8] {
-        self.public.as_bytes()
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &rcgen::PKCS_ED25519
-    }
-}
-
-impl rcgen::SigningKey for RcgenKey<'_> {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        Ok(self.key.sign(message))
-    }
 }

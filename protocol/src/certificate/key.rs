@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use ed448_goldilocks_plus as ed448;
 use ed25519_dalek::Signer as _;
 use zeroize::Zeroizing;
 
 use super::der::{self, Der, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE};
 use super::pem;
+use crate::crypto::ed448;
 
 /// An algorithm that is none of ours.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ pub enum KeyError {
 pub enum VerifyingKey {
     Ed25519(ed25519_dalek::VerifyingKey),
     /// Boxed: rare and large.
-    Ed448(Box<ed448::VerifyingKey>),
+    Ed448(Box<ed448::PublicKey>),
 }
 
 impl VerifyingKey {
@@ -100,7 +100,7 @@ impl VerifyingKey {
             }
             SignatureAlgorithm::Ed448 => {
                 let raw: &[u8; 57] = raw.try_into().map_err(|_| KeyError::MalformedPublic)?;
-                let key = ed448::VerifyingKey::from_bytes(raw).map_err(|_| KeyError::MalformedPublic)?;
+                let key = ed448::PublicKey::from_bytes(raw).ok_or(KeyError::MalformedPublic)?;
                 Ok(Self::Ed448(Box::new(key)))
             }
         }
@@ -127,8 +127,7 @@ impl VerifyingKey {
         match self {
             Self::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
-            Self::Ed448(key) => ed448::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.verify_raw(&signature, message).is_ok()),
+            Self::Ed448(key) => signature.try_into().is_ok_and(|signature| key.verify(signature, &[message])),
         }
     }
 }
@@ -152,7 +151,7 @@ impl fmt::Debug for VerifyingKey {
 #[derive(Clone)]
 pub enum SigningKey {
     Ed25519(Box<ed25519_dalek::SigningKey>),
-    Ed448(Box<ed448::SigningKey>),
+    Ed448(Box<ed448::PrivateKey>),
 }
 
 impl SigningKey {
@@ -163,9 +162,7 @@ impl SigningKey {
 
     /// The Ed448 key of a seed of 57 random bytes.
     pub fn ed448(seed: &[u8; 57]) -> Self {
-        let mut secret = Zeroizing::new(ed448::SecretKey::default());
-        secret.copy_from_slice(seed);
-        Self::Ed448(Box::new(ed448::SigningKey::from_bytes(&secret)))
+        Self::Ed448(Box::new(ed448::PrivateKey::from_seed(seed)))
     }
 
     /// From PKCS#8 DER, version 1 as OpenSSL writes it, or 2.
@@ -185,7 +182,7 @@ impl SigningKey {
     pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
         let seed: &[u8] = match self {
             Self::Ed25519(key) => key.as_bytes(),
-            Self::Ed448(key) => key.as_bytes(),
+            Self::Ed448(key) => key.seed(),
         };
         // Capacities above every size here: no reallocation leaves a copy of the key.
         let mut inner = Zeroizing::new(Vec::with_capacity(64));
@@ -209,7 +206,7 @@ impl SigningKey {
     pub fn verifying_key(&self) -> VerifyingKey {
         match self {
             Self::Ed25519(key) => VerifyingKey::Ed25519(key.verifying_key()),
-            Self::Ed448(key) => VerifyingKey::Ed448(Box::new(key.verifying_key())),
+            Self::Ed448(key) => VerifyingKey::Ed448(Box::new(*key.public())),
         }
     }
 
@@ -217,7 +214,7 @@ impl SigningKey {
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match self {
             Self::Ed25519(key) => key.sign(message).to_bytes().to_vec(),
-            Self::Ed448(key) => key.sign_raw(message).to_bytes().to_vec(),
+            Self::Ed448(key) => key.sign(&[message]).to_vec(),
         }
     }
 }

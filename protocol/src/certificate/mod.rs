@@ -9,7 +9,8 @@
 //! | [`chain`] | chains as sent in TLS and in hello blocks: identity, signatures, validity |
 //! | [`signed_key`] | the session key that a certificate's key signs |
 //! | [`credentials`] | what a router loads from its PEM files |
-//! | [`generate`] | new identities and server certificates |
+//! | [`web`] | the certificate for browsers |
+//! | [`generate`], `write` | new identities and server certificates |
 
 pub mod chain;
 pub mod credentials;
@@ -18,6 +19,8 @@ pub mod generate;
 pub mod key;
 mod pem;
 pub mod signed_key;
+pub mod web;
+mod write;
 
 use sha2::{Digest, Sha256};
 
@@ -28,6 +31,7 @@ pub use credentials::{CredentialsError, RouterCredentials};
 pub use generate::{CertificateAuthority, GenerateError, IssuedCertificate};
 pub use key::{KeyError, SignatureAlgorithm, SigningKey, VerifyingKey};
 pub use signed_key::{SignedKeyError, sign_key, verify_signed_key};
+pub use web::{WebCertificate, WebCertificateError};
 
 /// SHA-256 of a certificate's DER.
 pub const FINGERPRINT_BYTES: usize = 32;

@@ -8,6 +8,7 @@
 //! | [`block`] | padding and encryption of transport blocks |
 //! | [`authorization`] | signatures and authenticators of commands |
 //! | [`delivery`] | messages and notification metadata as a router encrypts them for the recipient |
+//! | [`ed448`] | signatures of rarer keys, and of most routers' certificates |
 //! | [`ids`] | IDs derived from other values |
 //! | `sodium` | the calls into libsodium |
 //!
@@ -19,6 +20,7 @@ pub mod boxes;
 pub mod chain;
 pub mod delivery;
 pub mod dh;
+pub mod ed448;
 pub mod ids;
 mod sodium;
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -11,32 +12,57 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::error::TlsError;
-use super::provider::provider;
+use super::provider::{provider, provider_with_x448, web_provider};
 use super::signer::LeafKey;
 use super::verifier::RouterVerifier;
-use crate::certificate::RouterCredentials;
+use crate::certificate::{RouterCredentials, WebCertificate};
 
 /// The protocol name of SMP: "ALPN to agree handshake version".
 pub const ALPN_SMP: &[u8] = b"smp/1";
+/// What web clients may speak: HTTP/1.1, whatever they negotiate. HTTP/2 is not offered, unlike by the reference: nothing
+/// here needs it, and browsers open web sockets with HTTP/1.1 alone.
+const ALPN_WEB: [&[u8]; 2] = [ALPN_SMP, b"http/1.1"];
 
-/// The configuration of an SMP router: see [`server_config_with_alpn`].
+/// The configuration of an SMP router with X448: see [`server_config_with`].
 pub fn server_config(credentials: &RouterCredentials) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_with_alpn(credentials, &[ALPN_SMP])
+    server_config_with(credentials, &[ALPN_SMP], provider_with_x448())
 }
 
 /// The configuration of a router. A client that offers only other protocol names is refused with the alert
 /// `no_application_protocol`; a client that offers none is accepted, then [`super::TlsChannel::alpn`] is None.
-/// No client certificate is requested.
-pub fn server_config_with_alpn(
+/// No client certificate is requested. `provider` is one of [`super::provider`].
+pub fn server_config_with(
     credentials: &RouterCredentials,
     alpn: &[&[u8]],
+    provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_of(own_certificate(credentials), alpn, provider)
+}
+
+/// The configuration for clients that name the router (by SNI): browsers. They see the web certificate.
+pub fn web_server_config(certificate: &WebCertificate) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_of(Arc::clone(&certificate.0), &ALPN_WEB, web_provider())
+}
+
+/// The configuration for WebSocket clients that need no web certificate: they see the router's own.
+pub fn websocket_server_config(credentials: &RouterCredentials) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_of(own_certificate(credentials), &ALPN_WEB, web_provider())
+}
+
+fn own_certificate(credentials: &RouterCredentials) -> Arc<CertifiedKey> {
     let key = LeafKey::new(credentials.key.clone());
-    let certified = CertifiedKey::new(credentials.chain.clone(), Arc::new(key));
-    let mut config = ServerConfig::builder_with_provider(provider())
+    Arc::new(CertifiedKey::new(credentials.chain.clone(), Arc::new(key)))
+}
+
+fn server_config_of(
+    certificate: Arc<CertifiedKey>,
+    alpn: &[&[u8]],
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -45,15 +71,26 @@ pub fn server_config_with_alpn(
     Ok(Arc::new(config))
 }
 
-/// The configuration of an SMP client for one router: see [`client_config_with_alpn`].
+/// The configuration of an SMP client for one router: see [`client_config_with`].
 pub fn client_config(identity: [u8; 32]) -> Result<Arc<ClientConfig>, TlsError> {
     client_config_with_alpn(identity, &[ALPN_SMP])
 }
 
+/// The configuration of a client with other protocol names: see [`client_config_with`].
+pub fn client_config_with_alpn(identity: [u8; 32], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config_with(identity, alpn, provider())
+}
+
 /// The configuration of a client for the router with this identity: the key hash in its address. The router's chain
 /// must have that identity, be signed throughout and be valid now; names are not checked. No SNI is sent.
-pub fn client_config_with_alpn(identity: [u8; 32], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+///
+/// `provider` is one of [`super::provider`]. Its first group gets a share in the client's first message.
+pub fn client_config_with(
+    identity: [u8; 32],
+    alpn: &[&[u8]],
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(RouterVerifier { identity }))

@@ -1,19 +1,21 @@
 //! TLS between clients and routers: "TLS transport encryption" of the protocol text. Bytes in, bytes out.
 //!
-//! TLS 1.3 only, `TLS_CHACHA20_POLY1305_SHA256` only, X25519 only, certificates with Ed25519 or Ed448, no resumption
-//! and no early data. rustls does the handshake. After it [`TlsChannel`] takes the traffic keys over and protects
+//! TLS 1.3 only, `TLS_CHACHA20_POLY1305_SHA256` only, X25519 or X448, certificates with Ed25519 or Ed448, no
+//! resumption and no early data. rustls does the handshake. After it [`TlsChannel`] takes the traffic keys over and protects
 //! records in the caller's memory: rustls would copy every record into a buffer of its own, and keep some kilobytes
 //! for every idle connection.
 //!
 //! | module | what it knows |
 //! |---|---|
 //! | [`config`] | configurations of routers and clients |
+//! | [`client_hello`] | which configuration a client needs |
 //! | [`channel`] | one connection: the only module that names rustls' unbuffered API |
 //! | `traffic`, `record` | records after the handshake: protection, key updates, alerts |
-//! | [`provider`], `finished` | algorithms; the session identifier, caught during the handshake |
+//! | [`provider`], `x448`, `finished` | algorithms; the session identifier, caught during the handshake |
 //! | `verifier`, `signer` | checking and proving a router's identity |
 
 pub mod channel;
+pub mod client_hello;
 pub mod config;
 mod error;
 mod finished;
@@ -22,6 +24,7 @@ mod record;
 mod signer;
 mod traffic;
 mod verifier;
+mod x448;
 
 use std::fmt;
 

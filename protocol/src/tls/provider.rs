@@ -1,25 +1,38 @@
-//! The algorithms of TLS: ring's, cut down to what the protocol allows.
+//! The algorithms of TLS: ring's, cut down to what the protocol allows, and X448.
 
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::ring::{self, cipher_suite, kx_group};
-use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
+use rustls::crypto::{CipherSuiteCommon, CryptoProvider, SupportedKxGroup};
 use rustls::{SupportedCipherSuite, Tls13CipherSuite};
 
 use super::finished::WatchedHkdf;
+use super::x448::X448;
 
-/// The provider of native connections: `TLS_CHACHA20_POLY1305_SHA256` and X25519.
+/// The provider of native connections: `TLS_CHACHA20_POLY1305_SHA256` and X25519. A router with it asks a client that
+/// sent a share of another group only (the apps send one of X448) for a second hello.
 ///
 /// Signatures are not its matter: routers sign with their own key type, clients verify with their own verifier.
 pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-        Arc::new(CryptoProvider {
-            cipher_suites: watched(cipher_suite::TLS13_CHACHA20_POLY1305_SHA256).into_iter().collect(),
-            kx_groups: vec![kx_group::X25519],
-            ..ring::default_provider()
-        })
-    });
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(native(vec![kx_group::X25519])));
     Arc::clone(&PROVIDER)
+}
+
+/// The provider of native connections with X448 beside X25519: the apps need no second hello. Which of the two is used
+/// the client says; one that sends shares of both gets the first in its own order.
+pub fn provider_with_x448() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(native(vec![kx_group::X25519, &X448])));
+    Arc::clone(&PROVIDER)
+}
+
+fn native(kx_groups: Vec<&'static dyn SupportedKxGroup>) -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: watched(cipher_suite::TLS13_CHACHA20_POLY1305_SHA256).into_iter().collect(),
+        kx_groups,
+        ..ring::default_provider()
+    }
 }
 
 /// The provider of connections that browsers may make: in addition AES-GCM and the NIST curves. With

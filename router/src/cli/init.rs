@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
+use ringpost_protocol::certificate::SignatureAlgorithm;
+
 use crate::exit::{Fatal, Reason};
 use crate::init::{InitOptions, Password, ServerName};
 
@@ -47,7 +49,7 @@ pub struct InitArguments {
     #[arg(short = 's', long)]
     daily_stats: bool,
 
-    /// Signature algorithm of the certificates
+    /// Signature algorithm of the keys and certificates
     #[arg(short = 'a', long, value_name = "ALG", default_value = "ED25519")]
     sign_algorithm: SignAlgorithm,
 
@@ -92,7 +94,6 @@ pub struct InitArguments {
 #[value(rename_all = "UPPER")]
 enum SignAlgorithm {
     Ed25519,
-    #[value(hide = true)]
     Ed448,
 }
 
@@ -121,10 +122,6 @@ impl InitArguments {
                 Fatal::new(Reason::Usage, message).remedy("Pass --yes and the options that you need.")
             );
         }
-        if self.sign_algorithm == SignAlgorithm::Ed448 {
-            let message = "`smp-server init --sign-algorithm ED448` is not supported yet";
-            return Err(Fatal::new(Reason::Usage, message).remedy("ED25519 is."));
-        }
         let hosting_type =
             self.hosting_type.and_then(|kind| Some(kind.to_possible_value()?.get_name().to_owned()));
         let information = [
@@ -148,6 +145,10 @@ impl InitArguments {
             },
             store_log: !self.disable_store_log,
             daily_stats: self.daily_stats,
+            sign_algorithm: match self.sign_algorithm {
+                SignAlgorithm::Ed25519 => SignatureAlgorithm::Ed25519,
+                SignAlgorithm::Ed448 => SignatureAlgorithm::Ed448,
+            },
             information: information.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
         })
     }

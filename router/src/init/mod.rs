@@ -5,7 +5,7 @@ mod template;
 use std::io::Write;
 
 use ringpost_protocol::certificate::{
-    CertificateAuthority, GenerateError, IssuedCertificate, fingerprint_text,
+    CertificateAuthority, GenerateError, IssuedCertificate, SignatureAlgorithm, SigningKey, fingerprint_text,
 };
 
 use crate::address::address;
@@ -31,6 +31,8 @@ pub struct InitOptions {
     pub password: Password,
     pub store_log: bool,
     pub daily_stats: bool,
+    /// Of both keys and certificates.
+    pub sign_algorithm: SignatureAlgorithm,
     /// Keys and values of `[INFORMATION]`.
     pub information: Vec<(&'static str, String)>,
 }
@@ -87,7 +89,7 @@ pub fn init(paths: &Paths, options: &InitOptions, out: &mut dyn Write) -> Result
     let ini = Ini::parse(&paths.ini(), ini_text.as_bytes()).map_err(config_error)?;
     let settings = Settings::read(&ini).map_err(config_error)?;
 
-    let identity = make_identity(certificate_name)?;
+    let identity = make_identity(certificate_name, options.sign_algorithm)?;
     write_files(paths, &identity, &ini_text)?;
 
     let report = Report { paths, identity: &identity, settings: &settings, ini: &ini };
@@ -126,16 +128,25 @@ fn refuse_control_characters(values: &[Set]) -> Result<(), Fatal> {
     }
 }
 
-fn make_identity(certificate_name: &str) -> Result<Identity, Fatal> {
+fn make_identity(certificate_name: &str, algorithm: SignatureAlgorithm) -> Result<Identity, Fatal> {
     let now_secs = now_secs();
     let certificate_error = |error: GenerateError| {
         let reason = if error == GenerateError::Name { Reason::Usage } else { Reason::Certificate };
         Fatal::new(reason, format!("cannot make the certificates: {error}"))
     };
-    let authority = CertificateAuthority::generate(&*random()?, now_secs).map_err(certificate_error)?;
-    let server = authority.issue(certificate_name, &*random()?, now_secs).map_err(certificate_error)?;
+    let authority =
+        CertificateAuthority::generate_with(new_key(algorithm)?, now_secs).map_err(certificate_error)?;
+    let server =
+        authority.issue_with(certificate_name, &new_key(algorithm)?, now_secs).map_err(certificate_error)?;
     let fingerprint = fingerprint_text(&authority.fingerprint());
     Ok(Identity { authority, server, fingerprint })
+}
+
+fn new_key(algorithm: SignatureAlgorithm) -> Result<SigningKey, Fatal> {
+    Ok(match algorithm {
+        SignatureAlgorithm::Ed25519 => SigningKey::ed25519(&*random()?),
+        SignatureAlgorithm::Ed448 => SigningKey::ed448(&*random()?),
+    })
 }
 
 fn write_files(paths: &Paths, identity: &Identity, ini_text: &str) -> Result<(), Fatal> {

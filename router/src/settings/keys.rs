@@ -124,6 +124,7 @@ pub const KEYS: &[Key] = &[
     works(RINGPOST, "shards", "auto", "Shards, a thread each: auto is one per CPU, or 1 to 256"),
     works(RINGPOST, "listen", "all", "IP addresses to listen on, separated by commas, or all"),
     works(RINGPOST, "log_level", "info", "What to log: error, warn, info, debug or trace"),
+    works(RINGPOST, "tls_x448", "on", "Let apps use X448: a round trip less, 0.2 ms of CPU more"),
     works(RINGPOST, "queue_quota", "128", "Messages a queue holds; then its sender gets ERR QUOTA"),
     works(RINGPOST, "connections", "100000", "Connections; more are closed when accepted"),
     works(RINGPOST, "connections_per_address", "20000", "Connections from one IPv4 address or IPv6 /64"),

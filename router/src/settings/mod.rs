@@ -37,6 +37,8 @@ pub struct Settings {
     pub inactive: Option<InactiveClients>,
     pub source_code: Option<String>,
     pub shards: Shards,
+    /// See [`ringpost_shard::TlsOptions`].
+    pub tls_x448: bool,
     pub log_level: LogLevel,
     /// Messages.
     pub queue_quota: usize,
@@ -87,6 +89,7 @@ impl Settings {
             inactive: switch(INACTIVE_CLIENTS, "disconnect")?.unwrap_or(false).then_some(inactive),
             source_code: ini.value(INFORMATION, "source_code", values::HOST, values::text)?,
             shards: ini.value(RINGPOST, "shards", values::SHARDS, values::shards)?.unwrap_or(Shards::Auto),
+            tls_x448: switch(RINGPOST, "tls_x448")?.unwrap_or(true),
             log_level: ini
                 .value(RINGPOST, "log_level", values::LOG_LEVEL, values::log_level)?
                 .unwrap_or(LogLevel::Info),
@@ -209,6 +212,7 @@ impl fmt::Debug for Settings {
             .field("inactive", &self.inactive)
             .field("source_code", &self.source_code)
             .field("shards", &self.shards)
+            .field("tls_x448", &self.tls_x448)
             .field("log_level", &self.log_level)
             .field("queue_quota", &self.queue_quota)
             .field("limits", &self.limits)

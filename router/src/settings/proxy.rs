@@ -117,9 +117,10 @@ mod tests {
 
     #[test]
     fn values_are_read() {
-        let read = of("host_mode = onion\nrequired_host_mode = on\nsocks_mode = always\nclient_concurrency = 5\n\
+        let read =
+            of("host_mode = onion\nrequired_host_mode = on\nsocks_mode = always\nclient_concurrency = 5\n\
                        own_server_domains = example.com  smp.example.org\n")
-        .unwrap();
+            .unwrap();
         assert_eq!((read.host_mode, read.required_host_mode), (HostMode::Onion, true));
         assert_eq!((read.socks_mode, read.client_concurrency), (SocksMode::Always, 5));
         assert_eq!(read.own_domains, ["example.com", "smp.example.org"]);

@@ -62,7 +62,7 @@ fn values_are_read() {
     let read = settings(
         "[TRANSPORT]\nport = 5223, 443\nhost = a.example,b.onion\n[AUTH]\nnew_queues = off\ncreate_password = p#w\n\
          [STORE_LOG]\nexpire_messages_days = 2\n[INACTIVE_CLIENTS]\ndisconnect = on\nttl = 60\n\
-         [RINGPOST]\nshards = 3\nlisten = 127.0.0.1, [::1]\nlog_level = debug\nqueue_quota = 9\n\
+         [RINGPOST]\nshards = 3\nlisten = 127.0.0.1, [::1]\nlog_level = debug\nqueue_quota = 9\ntls_x448 = off\n\
          session_memory_mib = 8\noutbox_kib = 32\nconnections = 77\nstop_timeout_secs = 1\n",
     )
     .unwrap();
@@ -73,7 +73,7 @@ fn values_are_read() {
     assert_eq!(read.inactive, Some(InactiveClients { ttl_secs: 60, check_interval_secs: 3_600 }));
     assert_eq!(read.shards, Shards::Fixed(3.try_into().unwrap()));
     assert_eq!(read.listen, ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
-    assert_eq!((read.log_level, read.queue_quota), (LogLevel::Debug, 9));
+    assert_eq!((read.log_level, read.queue_quota, read.tls_x448), (LogLevel::Debug, 9, false));
     assert_eq!((read.limits.session_bytes, read.limits.outbox_bytes), (8 << 20, 32 << 10));
     assert_eq!((read.limits.connections, read.limits.stop_secs), (77, 1));
 }

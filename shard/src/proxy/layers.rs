@@ -109,8 +109,7 @@ impl Forwarded {
         rfwd_corr_id: &[u8],
         sealed: &mut [u8],
     ) -> Result<Self, ErrorType> {
-        let clear =
-            open_in_place(key, &nonce_from(rfwd_corr_id), sealed).map_err(|_| ErrorType::Crypto)?;
+        let clear = open_in_place(key, &nonce_from(rfwd_corr_id), sealed).map_err(|_| ErrorType::Crypto)?;
         let clear_bytes = clear.len();
         let (pfwd_corr_id, version, command_key, client_box_bytes) =
             read_head(clear).map_err(|_| ErrorType::Cmd(CommandError::Syntax))?;
@@ -121,8 +120,7 @@ impl Forwarded {
         let client_box = &mut clear[clear_bytes - client_box_bytes..];
         let padded = open_in_place(&client_key, &nonce_from(&pfwd_corr_id), client_box)
             .map_err(|_| ErrorType::Crypto)?;
-        let content_bytes =
-            ringpost_protocol::encoding::unpad(padded).map_err(|_| ErrorType::Crypto)?.len();
+        let content_bytes = ringpost_protocol::encoding::unpad(padded).map_err(|_| ErrorType::Crypto)?.len();
         // Both tags lie in front of their clear text.
         let padded_at = TAG_BYTES + clear_bytes - PADDED_BYTES;
         let content_at = padded_at + PAD_LENGTH_BYTES;

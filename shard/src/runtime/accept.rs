@@ -14,6 +14,7 @@ use super::address::{AddressKey, OfAddress};
 use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
 use super::shard::Shard;
+use super::tls::Entry;
 use super::{farewell, handshake, reader, sys, writer};
 use crate::limits::{
     HANDSHAKES_PER_ADDRESS_DIVISOR, HANDSHAKES_PER_ADDRESS_MIN, KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS,
@@ -24,12 +25,12 @@ use crate::limits::{
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
 /// Accepts until the task is cancelled.
-pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener) {
+pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, entry: Entry) {
     let listener: TcpListener = sys::listener_of_this_executor(listener);
     let mut pace = Pace::default();
     loop {
         match listener.accept().await {
-            Ok(stream) => accepted(&shard, stream),
+            Ok(stream) => accepted(&shard, stream, entry),
             Err(error) => {
                 shard.counters.accept_errors.add(1);
                 let error = io::Error::from(error);
@@ -44,7 +45,7 @@ pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener) {
     }
 }
 
-fn accepted(shard: &Rc<Shard>, stream: TcpStream) {
+fn accepted(shard: &Rc<Shard>, stream: TcpStream, entry: Entry) {
     shard.counters.connections_accepted.add(1);
     let Ok(peer) = stream.peer_addr() else {
         // It was reset before we looked.
@@ -52,7 +53,7 @@ fn accepted(shard: &Rc<Shard>, stream: TcpStream) {
         return;
     };
     let Some(address) = admit(shard, peer) else { return };
-    if let Some(connection) = open(shard, stream) {
+    if let Some(connection) = open(shard, stream, entry) {
         let shard = Rc::clone(shard);
         glommio::spawn_local(async move {
             serve(&shard, &connection, address).await;
@@ -115,7 +116,7 @@ fn end_handshake(shard: &Shard, address: AddressKey) {
     }
 }
 
-fn open(shard: &Shard, stream: TcpStream) -> Option<Rc<Connection>> {
+fn open(shard: &Shard, stream: TcpStream, entry: Entry) -> Option<Rc<Connection>> {
     let options = stream.set_nodelay(true).map_err(io::Error::from).and_then(|()| {
         let idle = Duration::from_secs(KEEPALIVE_IDLE_SECS);
         sys::set_keepalive(&stream, idle, Duration::from_secs(KEEPALIVE_INTERVAL_SECS), KEEPALIVE_PROBES)
@@ -125,14 +126,14 @@ fn open(shard: &Shard, stream: TcpStream) -> Option<Rc<Connection>> {
         shard.counters.closed_by_peer.add(1);
         return None;
     }
-    let tls = TlsChannel::server(shard.config.tls.clone()).ok()?;
+    let tls = TlsChannel::server(shard.config.tls.of(entry)).ok()?;
     let at = Instant::now() + Duration::from_secs(shard.config.limits.handshake_secs);
     let deadline = Deadline { at, reason: Close::HandshakeTimeout };
     let mut connections = shard.connections.borrow_mut();
-    let entry = connections.vacant_entry();
-    let conn = shard.reference(entry.key())?;
-    let connection = Connection::new(conn, stream, tls, deadline, false);
-    entry.insert(Rc::clone(&connection));
+    let place = connections.vacant_entry();
+    let conn = shard.reference(place.key())?;
+    let connection = Connection::new(conn, stream, tls, entry, deadline, false);
+    place.insert(Rc::clone(&connection));
     shard.counters.connections.set(connections.len());
     Some(connection)
 }
@@ -150,21 +151,27 @@ async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, address: AddressK
             let writer = glommio::spawn_local({
                 let (shard, connection) = (Rc::clone(shard), Rc::clone(connection));
                 async move {
-                    let reason = writer::run(&shard, &connection).await;
+                    let mut reason = writer::run(&shard, &connection).await;
                     if reason == Close::Stop {
                         farewell::say(&connection).await;
+                        reason = connection.ending.get().unwrap_or(reason);
                     }
                     connection.close(reason);
                 }
             });
             let reason = reader::run(shard, connection, receiver).await;
-            if reason != Close::Stop {
+            if reason != Close::Stop && connection.ending.get().is_none() {
                 connection.close(reason);
             }
             writer.await;
             reason
         }
-        Err(reason) => reason,
+        Err(reason) => {
+            if connection.ending.get().is_some() {
+                farewell::say(connection).await;
+            }
+            reason
+        }
     };
     connection.close(reason);
     count(shard, connection.closed().unwrap_or(reason));
@@ -184,6 +191,8 @@ fn count(shard: &Shard, reason: Close) {
         Close::WriteTimeout => &counters.closed_write_timeout,
         Close::Inactive => &counters.closed_inactive,
         Close::BadRecord => &counters.closed_bad_record,
+        Close::BadFrame => &counters.closed_bad_frame,
+        Close::Http => &counters.http_requests,
         Close::BadBlock => &counters.closed_bad_block,
         Close::SocketError => &counters.closed_socket_error,
         Close::Stop => &counters.closed_on_stop,

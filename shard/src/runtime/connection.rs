@@ -12,6 +12,8 @@ use ringpost_protocol::crypto::block::{BlockOpener, BlockSealer};
 use ringpost_protocol::tls::TlsChannel;
 
 use super::sys;
+use super::tls::Entry;
+use super::websocket::WebSocket;
 use crate::arena::Charge;
 use crate::outbox::Outbox;
 use crate::proxy::RelayRequest;
@@ -30,7 +32,11 @@ pub enum Close {
     WriteTimeout,
     Inactive,
     BadRecord,
+    /// A WebSocket frame that breaks the rules, or a message that is no block.
+    BadFrame,
     BadBlock,
+    /// An HTTP request was answered.
+    Http,
     SocketError,
     Stop,
 }
@@ -62,6 +68,9 @@ pub struct Connection {
     pub tls: RefCell<TlsChannel>,
     /// It leads to a relay, for which this router is a client. It is always read: who waits for its answers is held back.
     pub is_relay: bool,
+    pub entry: Entry,
+    /// Set when the connection is one.
+    pub websocket: OnceCell<Box<WebSocket>>,
     /// Set when the protocol handshake is done.
     pub session: OnceCell<Arc<Session>>,
     pub opener: RefCell<BlockOpener>,
@@ -82,6 +91,8 @@ pub struct Connection {
     closed: Cell<Option<Close>>,
     /// No more is read; what is in the outbox is written, then the connection ends.
     pub draining: Cell<bool>,
+    /// Why it is drained, if not because the router stops.
+    pub ending: Cell<Option<Close>>,
     reader: RefCell<Option<Waker>>,
     writer: RefCell<Option<Waker>>,
 }
@@ -91,6 +102,7 @@ impl Connection {
         conn: ConnRef,
         stream: TcpStream,
         tls: TlsChannel,
+        entry: Entry,
         handshake: Deadline,
         is_relay: bool,
     ) -> Rc<Self> {
@@ -100,6 +112,8 @@ impl Connection {
             stream: RefCell::new(stream),
             tls: RefCell::new(tls),
             is_relay,
+            entry,
+            websocket: OnceCell::new(),
             session: OnceCell::new(),
             opener: RefCell::new(opener),
             sealer: RefCell::new(sealer),
@@ -113,6 +127,7 @@ impl Connection {
             last_active: Cell::new(Instant::now()),
             closed: Cell::new(None),
             draining: Cell::new(false),
+            ending: Cell::new(None),
             reader: RefCell::new(None),
             writer: RefCell::new(None),
         })
@@ -126,6 +141,13 @@ impl Connection {
         self.closed.set(Some(reason));
         sys::shutdown(&self.stream.borrow());
         self.wake_reader();
+        self.wake_writer();
+    }
+
+    /// Ends the connection when what is under way is answered and written, and after a farewell.
+    pub fn end(&self, reason: Close) {
+        self.ending.set(Some(reason));
+        self.draining.set(true);
         self.wake_writer();
     }
 

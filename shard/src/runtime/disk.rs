@@ -1,5 +1,6 @@
-//! A shard's log files: direct I/O of commits and bodies on the shard's own ring; what is rare (making, punching and
-//! deleting files) on a thread that may block.
+//! A shard's log files: commits, bodies, syncs and punching on the shard's own ring; making and deleting files, which is
+//! rare, on a thread that may block. (What ends on another thread wakes the executor in a way that can put it to sleep too
+//! early: see `bell`.)
 
 use std::cell::RefCell;
 use std::io;
@@ -67,8 +68,8 @@ impl ShardDisk {
                 self.write(file, offset, buffer, bytes, durable).await
             }
             Op::Create { file, bytes } => (self.block(Op::Create { file, bytes }).await, None),
-            Op::Sync { file } => (self.block(Op::Sync { file }).await, None),
-            Op::Punch { file, ranges } => (self.block(Op::Punch { file, ranges }).await, None),
+            Op::Sync { file } => (self.sync(file).await.map_err(DiskError::from), None),
+            Op::Punch { file, ranges } => (self.punch(file, ranges).await, None),
             Op::Delete { file } => {
                 self.forget(file).await;
                 (self.block(Op::Delete { file }).await, None)
@@ -80,6 +81,25 @@ impl ShardDisk {
     async fn block(&self, op: Op<Vec<u8>>) -> Result<(), DiskError> {
         let disk = Arc::clone(&self.blocking);
         glommio::executor().spawn_blocking(move || disk.perform(&op)).await
+    }
+
+    async fn sync(&self, file: FileName) -> io::Result<()> {
+        Ok(self.file(file, Mode::Write).await?.fdatasync().await?)
+    }
+
+    async fn punch(&self, file: FileName, ranges: Vec<(u64, u64)>) -> Result<(), DiskError> {
+        let opened = self.file(file, Mode::Write).await?;
+        for &(offset, bytes) in &ranges {
+            match opened.deallocate(offset, bytes).await {
+                Ok(()) => {}
+                // Zeros are written where the file system has no holes.
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                    return self.block(Op::Punch { file, ranges }).await;
+                }
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+        }
+        Ok(opened.fdatasync().await.map_err(io::Error::from)?)
     }
 
     async fn write(

@@ -1,4 +1,4 @@
-//! The end of a connection when the router stops.
+//! The end of a connection that is told why: when the router stops, and over WebSocket and HTTP.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -17,12 +17,22 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Tells the peer that nothing more comes, and lets it take what was written. A socket that is closed while commands of
 /// the peer are unread would be reset, and the answers that are still on their way would be lost.
 pub async fn say(connection: &Connection) {
-    let mut alert = Vec::new();
-    if connection.tls.borrow_mut().close_notify(&mut alert).is_err() {
-        return;
+    let mut last = Vec::new();
+    {
+        let mut tls = connection.tls.borrow_mut();
+        if let Some(socket) = connection.websocket.get() {
+            let frame = socket.close_frame(connection);
+            last.resize(tls.sealed_bytes(frame.len()), 0);
+            if tls.seal(&frame, &mut last).is_err() {
+                return;
+            }
+        }
+        if tls.close_notify(&mut last).is_err() {
+            return;
+        }
     }
     let end = async {
-        if write_all(connection, &alert).await.is_ok() {
+        if write_all(connection, &last).await.is_ok() {
             sys::shutdown_write(&connection.stream.borrow());
             discard(connection).await;
         }

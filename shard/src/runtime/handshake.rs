@@ -14,18 +14,25 @@ use ringpost_protocol::handshake::{
     HandshakeFailure, RouterHandshake, RouterHello, RouterSession, offered_versions,
 };
 use ringpost_protocol::limits::BLOCK_BYTES;
+use ringpost_protocol::tls::TlsChannel;
+use ringpost_protocol::tls::client_hello::{Sni, sni};
+use ringpost_protocol::version::VersionRange;
+use ringpost_protocol::websocket::http::CHALLENGE_BYTES;
 
 use super::connection::{Close, Connection};
 use super::reader::Receiver;
 use super::shard::Shard;
+use super::tls::Entry;
+use super::websocket::{self, seal_block, sealed_bytes_max};
 use crate::service::Session;
 
 /// Establishes the session of a connection. What was received behind the hello stays in the receiver.
 pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Close> {
     let mut receiver = Receiver::default();
-    tls(shard, connection, &mut receiver).await?;
+    let is_web = tls(shard, connection, &mut receiver).await?;
+    let challenge = if is_web { websocket::upgrade(shard, connection, &mut receiver).await? } else { None };
     let mut sealed = Vec::new();
-    let handshake = hello(shard, connection, &mut sealed)?;
+    let handshake = hello(shard, connection, challenge.as_ref(), &mut sealed)?;
     write_all(connection, &sealed).await?;
     drop(sealed);
     let received = receiver.block(shard, connection).await?;
@@ -35,12 +42,19 @@ pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Clo
     Ok(receiver)
 }
 
-/// The router's hello, as a TLS record.
-fn hello(shard: &Shard, connection: &Connection, sealed: &mut Vec<u8>) -> Result<RouterHandshake, Close> {
+/// The router's hello, as TLS records.
+fn hello(
+    shard: &Shard,
+    connection: &Connection,
+    web_challenge: Option<&[u8; CHALLENGE_BYTES]>,
+    sealed: &mut Vec<u8>,
+) -> Result<RouterHandshake, Close> {
     let mut tls = connection.tls.borrow_mut();
     let mut scratch = shard.scratch.borrow_mut();
-    let offered =
-        offered_versions(tls.alpn()).intersect(shard.config.versions).ok_or(Close::HandshakeVersion)?;
+    // Old clients without ALPN know no WebSockets.
+    let is_websocket = connection.websocket.get().is_some();
+    let offered = if is_websocket { VersionRange::ALL } else { offered_versions(tls.alpn()) };
+    let offered = offered.intersect(shard.config.versions).ok_or(Close::HandshakeVersion)?;
     let mut private_key = [0; 32];
     shard.random.borrow_mut().fill_bytes(&mut private_key);
     let hello = RouterHello {
@@ -48,11 +62,12 @@ fn hello(shard: &Shard, connection: &Connection, sealed: &mut Vec<u8>) -> Result
         session_id: tls.session_id().ok_or(Close::HandshakeTls)?,
         credentials: &shard.config.credentials,
         session_private_key: DhPrivateKey::from_bytes(private_key),
-        web_challenge: None,
+        web_challenge,
     };
     let handshake = RouterHandshake::start(hello, &mut scratch.small).map_err(reason)?;
-    sealed.resize(tls.sealed_bytes(BLOCK_BYTES), 0);
-    tls.seal(&scratch.small[..], sealed).map_err(|_| Close::HandshakeTls)?;
+    sealed.resize(sealed_bytes_max(connection), 0);
+    let length = seal_block(connection, &mut tls, &scratch.small, sealed).map_err(|_| Close::HandshakeTls)?;
+    sealed.truncate(length);
     Ok(handshake)
 }
 
@@ -96,16 +111,33 @@ pub(super) async fn tls_as_client(
     let mut first = Vec::new();
     connection.tls.borrow_mut().handshake(&mut [], &mut first).map_err(|_| Close::HandshakeTls)?;
     write_all(connection, &first).await?;
-    tls(shard, connection, receiver).await
+    tls(shard, connection, receiver).await.map(|_| ())
 }
 
-async fn tls(shard: &Shard, connection: &Connection, receiver: &mut Receiver) -> Result<(), Close> {
+/// The TLS handshake. Says whether the client is a web client.
+async fn tls(shard: &Shard, connection: &Connection, receiver: &mut Receiver) -> Result<bool, Close> {
     let mut out = Vec::new();
+    let mut is_web = match connection.entry {
+        Entry::Native => Some(false),
+        Entry::Web | Entry::WebSocket => Some(true),
+        Entry::Shared => None,
+    };
     loop {
         receiver.read(shard, connection).await.map_err(|reason| match reason {
             Close::BadRecord => Close::HandshakeTls,
             other => other,
         })?;
+        if is_web.is_none() {
+            is_web = match receiver.with_received(|bytes| (0, sni(bytes))) {
+                Sni::Incomplete => continue,
+                Sni::Unnamed => Some(false),
+                Sni::Named => {
+                    let web = TlsChannel::server(shard.config.tls.web()).map_err(|_| Close::HandshakeTls)?;
+                    connection.tls.replace(web);
+                    Some(true)
+                }
+            };
+        }
         let result = receiver.with_received(|bytes| {
             let result = connection.tls.borrow_mut().handshake(bytes, &mut out);
             let consumed = result.as_ref().map_or(0, |progress| progress.consumed);
@@ -115,7 +147,7 @@ async fn tls(shard: &Shard, connection: &Connection, receiver: &mut Receiver) ->
         write_all(connection, &out).await?;
         out.clear();
         match result {
-            Ok(progress) if progress.done => return Ok(()),
+            Ok(progress) if progress.done => return Ok(is_web == Some(true)),
             Ok(_) => {}
             Err(_) => return Err(Close::HandshakeTls),
         }

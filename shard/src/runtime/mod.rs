@@ -11,6 +11,8 @@
 //! | `state`, `log`, `disk` | loading the state, driving the log, its files |
 //! | `pace` | turns of tasks that always have something to do |
 //! | `sweep` | time limits and expiry |
+//! | `tls` | what is spoken where, TLS configurations |
+//! | `websocket` | web clients |
 //! | `sys` | calls that need unsafe |
 
 mod accept;
@@ -31,14 +33,15 @@ mod state;
 mod stop;
 mod sweep;
 mod sys;
+mod tls;
+mod websocket;
 mod worker;
 mod writer;
 
 pub use start::{Config, FatalError, InactiveClients, Router, StartError};
 pub use state::{DataConfig, Recovered};
 pub use stop::StopMode;
-
-use std::sync::Arc;
+pub use tls::{Entry, Listener, TlsOptions};
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
@@ -49,7 +52,9 @@ use stop::StopState;
 
 /// What all shards know of the router.
 pub(crate) struct RouterConfig {
-    pub tls: Arc<rustls::ServerConfig>,
+    pub tls: tls::TlsConfigs,
+    /// Of each listener.
+    pub entries: Vec<Entry>,
     pub credentials: RouterCredentials,
     pub versions: VersionRange,
     pub limits: Limits,

@@ -20,12 +20,13 @@ use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
 use super::relay;
 use super::shard::Shard;
+use super::websocket;
 use crate::arena::{BUFFER_BYTES, Block};
 use crate::limits::{BATCHES_IN_FLIGHT_PER_CONNECTION, BATCHES_IN_FLIGHT_PER_PROXY, RECORDS_PER_BLOCK_MAX};
 use crate::service::{Batch, BatchData, Session, append};
 
 /// Where an assembled block lies in its buffer: where a received one would.
-const ASSEMBLED_AT: usize = RECORD_HEADER_BYTES;
+pub(super) const ASSEMBLED_AT: usize = RECORD_HEADER_BYTES;
 
 /// The receiving half of a connection.
 #[derive(Debug, Default)]
@@ -35,15 +36,16 @@ pub struct Receiver {
     pub at: usize,
     pub filled: usize,
     /// A block that came in pieces, and how much of it is there.
-    assembly: Option<(Block, usize)>,
-    /// Plaintext behind the end of the assembled block: the beginning of the next one.
-    surplus: Option<(Block, std::ops::Range<usize>)>,
+    pub(super) assembly: Option<(Block, usize)>,
+    /// Plaintext behind the end of the assembled block: the beginning of the next one, with its frames.
+    pub(super) surplus: Option<(Block, std::ops::Range<usize>)>,
     /// Bytes of the next block were taken. Until then it may have to wait; afterwards its time runs.
     begun: bool,
     /// Records opened since the last block.
-    records: usize,
+    pub(super) records: usize,
     /// The receiver has waited for the socket since this was cleared.
     waited: bool,
+    pace: Pace,
 }
 
 /// A transport block, decrypted by TLS, at `at` of its buffer.
@@ -56,28 +58,39 @@ pub struct ReceivedBlock {
 impl Receiver {
     /// The next block of 16,384 bytes.
     pub async fn block(&mut self, shard: &Shard, connection: &Connection) -> Result<ReceivedBlock, Close> {
-        if self.has_bytes() {
+        if self.has_bytes(connection) {
             // The end of the former block came together with the beginning of this one.
             poll_fn(|cx| self.poll_begin(shard, connection, cx)).await?;
             self.begin(shard, connection);
         }
         loop {
-            if let Some(block) = self.open_next(shard, connection)? {
+            let found = match connection.websocket.get() {
+                Some(socket) => websocket::open_next(self, shard, connection, socket)?,
+                None => self.open_next(shard, connection)?,
+            };
+            if let Some(block) = found {
                 self.begun = false;
                 self.records = 0;
                 return Ok(block);
             }
-            if !self.has_bytes() && connection.session.get().is_some() {
+            if !self.has_bytes(connection) && connection.session.get().is_some() {
                 // Records of TLS itself begin no block. (A handshake's time goes on.)
                 self.begun = false;
                 connection.read_deadline.set(None);
             }
             self.read(shard, connection).await?;
+            if connection.websocket.get().is_some() {
+                // Pings are no blocks: a flood of them must not hold up others.
+                self.pace.turn().await;
+            }
         }
     }
 
-    fn has_bytes(&self) -> bool {
-        self.buffer.is_some() || self.assembly.is_some() || self.surplus.is_some()
+    fn has_bytes(&self, connection: &Connection) -> bool {
+        self.buffer.is_some()
+            || self.assembly.is_some()
+            || self.surplus.is_some()
+            || connection.websocket.get().is_some_and(|socket| socket.is_partial())
     }
 
     /// Ready when the next block may begin: the connection and the shard have not enough to do without it.
@@ -118,53 +131,81 @@ impl Receiver {
 
     /// Opens records that are there until a block is complete. None if more bytes are needed.
     fn open_next(&mut self, shard: &Shard, connection: &Connection) -> Result<Option<ReceivedBlock>, Close> {
-        if let Some((buffer, range)) = self.surplus.take()
-            && let Some(block) = self.assemble(shard, buffer, range)
-        {
-            return Ok(Some(block));
-        }
-        while let Some(mut buffer) = self.buffer.take() {
-            let (at, filled) = (self.at, self.filled);
-            let Some(bytes) = buffer.get_mut(at..filled) else { return Err(Close::BadRecord) };
-            match connection.tls.borrow_mut().open(bytes) {
-                Ok(Opened::Data { consumed, payload }) => {
-                    self.records += 1;
-                    if self.records > RECORDS_PER_BLOCK_MAX {
-                        return Err(Close::BadRecord);
-                    }
-                    let range = at + payload.start..at + payload.end;
-                    self.at += consumed;
-                    let whole = self.assembly.is_none() && range.len() == BLOCK_BYTES;
-                    if whole && self.at == filled {
-                        (self.at, self.filled) = (0, 0);
-                        return Ok(Some(ReceivedBlock { at: range.start, buffer }));
-                    }
-                    // The buffer may hold more records: its plaintext is copied out of it.
-                    let mut copy = shard.arena.lend_above_cap();
-                    copy[..range.len()].copy_from_slice(&buffer[range.clone()]);
-                    if self.at < filled {
-                        self.buffer = Some(buffer);
-                    } else {
-                        (self.at, self.filled) = (0, 0);
-                    }
-                    if let Some(block) = self.assemble(shard, copy, 0..range.len()) {
-                        return Ok(Some(block));
-                    }
-                }
-                Ok(Opened::Incomplete { consumed }) => {
-                    self.at += consumed;
-                    if self.at < filled {
-                        self.buffer = Some(buffer);
-                    } else {
-                        (self.at, self.filled) = (0, 0);
-                    }
-                    return Ok(None);
-                }
-                Ok(Opened::Closed { .. }) => return Err(Close::ByPeer),
-                Err(_) => return Err(Close::BadRecord),
+        while let Some((piece, range)) = self.open_plaintext(shard, connection)? {
+            if self.assembly.is_none() && range.len() == BLOCK_BYTES {
+                return Ok(Some(ReceivedBlock { at: range.start, buffer: piece }));
+            }
+            if let Some(block) = self.assemble(shard, piece, range) {
+                return Ok(Some(block));
             }
         }
         Ok(None)
+    }
+
+    /// What the next record holds, in a block with nothing else that is needed. None if more bytes are needed.
+    pub(super) fn open_plaintext(
+        &mut self,
+        shard: &Shard,
+        connection: &Connection,
+    ) -> Result<Option<(Block, std::ops::Range<usize>)>, Close> {
+        if let Some(surplus) = self.surplus.take() {
+            return Ok(Some(surplus));
+        }
+        let Some(mut buffer) = self.buffer.take() else { return Ok(None) };
+        let (at, filled) = (self.at, self.filled);
+        let Some(bytes) = buffer.get_mut(at..filled) else { return Err(Close::BadRecord) };
+        let (consumed, payload) = match connection.tls.borrow_mut().open(bytes) {
+            Ok(Opened::Data { consumed, payload }) => (consumed, Some(payload)),
+            Ok(Opened::Incomplete { consumed }) => (consumed, None),
+            Ok(Opened::Closed { .. }) => return Err(Close::ByPeer),
+            Err(_) => return Err(Close::BadRecord),
+        };
+        self.at += consumed;
+        let is_used_up = self.at >= filled;
+        if is_used_up {
+            (self.at, self.filled) = (0, 0);
+        }
+        let Some(payload) = payload else {
+            self.buffer = Some(buffer).filter(|_| !is_used_up);
+            return Ok(None);
+        };
+        self.records += 1;
+        if self.records > RECORDS_PER_BLOCK_MAX {
+            return Err(Close::BadRecord);
+        }
+        let range = at + payload.start..at + payload.end;
+        if is_used_up {
+            return Ok(Some((buffer, range)));
+        }
+        // The buffer holds more records: the plaintext is copied out of it.
+        let mut copy = shard.arena.lend_above_cap();
+        let place = ASSEMBLED_AT..ASSEMBLED_AT + range.len();
+        copy[place.clone()].copy_from_slice(&buffer[range]);
+        self.buffer = Some(buffer);
+        Ok(Some((copy, place)))
+    }
+
+    /// The next plaintext of any length: at least a byte.
+    pub(super) async fn plaintext(
+        &mut self,
+        shard: &Shard,
+        connection: &Connection,
+    ) -> Result<(Block, std::ops::Range<usize>), Close> {
+        loop {
+            if let Some(found) = self.open_plaintext(shard, connection)? {
+                return Ok(found);
+            }
+            self.read(shard, connection).await?;
+        }
+    }
+
+    /// Puts plaintext that was read too far back in front of what comes: at most as much as a block holds.
+    pub(super) fn give_back(&mut self, shard: &Shard, plain: &[u8]) {
+        let mut block = shard.arena.lend_above_cap();
+        if let Some(place) = block.get_mut(..plain.len()).filter(|place| !place.is_empty()) {
+            place.copy_from_slice(plain);
+            self.surplus = Some((block, 0..plain.len()));
+        }
     }
 
     /// Adds plaintext to the block that is being assembled. Gives the block when it is complete.

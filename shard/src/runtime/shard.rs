@@ -41,9 +41,14 @@ pub enum Letter {
     /// To the home of its queues.
     Batch(Box<Batch>),
     /// To a home shard: blocks of its messages were written.
-    Credit { conn: ConnRef, blocks: usize },
+    Credit {
+        conn: ConnRef,
+        blocks: usize,
+    },
     /// To a home shard.
-    Disconnected { conn: ConnRef },
+    Disconnected {
+        conn: ConnRef,
+    },
     /// From a home shard to the shard of a connection.
     Output(Output),
     /// To the shard of a relay's session, and back to the shard of the client's connection.

@@ -22,6 +22,7 @@ use super::disk::ShardDisk;
 use super::shard::{Posted, Shard};
 use super::state::{self, DataConfig, Recovered, ShardLog, ShardState};
 use super::stop::{StopMode, StopState};
+use super::tls::{Listener, TlsConfigs, TlsOptions};
 use super::{RouterConfig, accept, log, relay, sweep, sys, worker};
 use crate::aliases::Aliases;
 use crate::arena::{Arena, BUFFER_BYTES};
@@ -50,10 +51,11 @@ const PREEMPT_AFTER: Duration = Duration::from_millis(100);
 /// Everything a router needs to start.
 #[derive(Debug)]
 pub struct Config {
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listener>,
     /// 1 to 256. With no more shards than processors each shard gets a processor of its own.
     pub shards: usize,
     pub credentials: RouterCredentials,
+    pub tls: TlsOptions,
     pub versions: VersionRange,
     /// The key of the hash that maps IDs to partitions: secret, and the same at every start.
     pub id_hash_key: [u8; 16],
@@ -161,12 +163,13 @@ impl Router {
         let shards = config.shards;
         let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
         let io_memory_bytes = io_memory(shards)?;
-        let (addresses, mut listeners) = listen(&config.listen, shards)?;
-        let tls = ringpost_protocol::tls::server_config(&config.credentials)
-            .map_err(|error| StartError::Tls(error.to_string()))?;
+        let wanted: Vec<SocketAddr> = config.listen.iter().map(|listener| listener.address).collect();
+        let (addresses, mut listeners) = listen(&wanted, shards)?;
+        let tls = TlsConfigs::new(&config.tls, &config.credentials, &config.listen)?;
         let limits = config.limits;
         let router_config = Arc::new(RouterConfig {
             tls,
+            entries: config.listen.iter().map(|listener| listener.entry).collect(),
             credentials: config.credentials,
             versions: config.versions,
             limits,
@@ -481,7 +484,10 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
     let acceptors: Vec<_> = seed
         .listeners
         .into_iter()
-        .map(|listener| glommio::spawn_local(accept::run(std::rc::Rc::clone(&shard), listener)))
+        .zip(shard.config.entries.iter().copied())
+        .map(|(listener, entry)| {
+            glommio::spawn_local(accept::run(std::rc::Rc::clone(&shard), listener, entry))
+        })
         .collect();
     // The receiver waits for every shard.
     let _ = started.send(Ok(()));

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
 use super::shard::{Scratch, Shard};
+use super::websocket::{seal_block, sealed_bytes_max};
 use crate::arena::{BUFFER_BYTES, Block};
 use crate::limits::BLOCKS_PER_WRITE;
 use crate::outbox::Composed;
@@ -59,7 +60,8 @@ fn poll_write(
     if !rest.parts.is_empty() {
         return poll_rest(shard, connection, rest, cx);
     }
-    if connection.outbox.borrow().is_empty() {
+    let has_pong = connection.websocket.get().is_some_and(|socket| socket.has_pong());
+    if connection.outbox.borrow().is_empty() && !has_pong {
         let done = connection.draining.get()
             && connection.in_flight.borrow().is_empty()
             && connection.forwarding.is_idle();
@@ -139,15 +141,21 @@ fn seal(
     let mut outbox = connection.outbox.borrow_mut();
     let mut sealer = connection.sealer.borrow_mut();
     let mut tls = connection.tls.borrow_mut();
-    let mut sealed_len = 0;
+    let mut sealed_len = match connection.websocket.get() {
+        Some(socket) => socket.seal_pong(&mut tls, &mut scratch.sealed).map_err(|_| Close::BadRecord)?,
+        None => 0,
+    };
     for _ in 0..BLOCKS_PER_WRITE {
+        if scratch.sealed.len() - sealed_len < sealed_bytes_max(connection) {
+            break;
+        }
         let Some(composed) = outbox.compose(&mut scratch.small, sealer.content_offset()) else { break };
         let out = scratch.sealed.get_mut(sealed_len..).ok_or(Close::BadBlock)?;
         shard.counters.blocks_sent.add(1);
         sealed_len += match composed {
             Composed::Small { content_len } => {
                 sealer.seal(&mut scratch.small, content_len).map_err(|_| Close::BadBlock)?;
-                tls.seal(&scratch.small[..], out)
+                seal_block(connection, &mut tls, &scratch.small, out)
             }
             Composed::Message { mut buffer, block_at, content_len, credit_home } => {
                 let block: &mut [u8; BLOCK_BYTES] = buffer
@@ -155,7 +163,7 @@ fn seal(
                     .and_then(|bytes| bytes.first_chunk_mut())
                     .ok_or(Close::BadBlock)?;
                 sealer.seal(block, content_len).map_err(|_| Close::BadBlock)?;
-                let len = tls.seal(&block[..], out);
+                let len = seal_block(connection, &mut tls, block, out);
                 shard.arena.recycle(buffer);
                 match credits.iter_mut().find(|(home, _)| *home == credit_home) {
                     Some((_, blocks)) => *blocks += 1,

@@ -192,7 +192,7 @@ impl<L: Log> Service<L> {
         key: Option<&AuthPublicKey>,
         secrets: Secrets,
     ) -> bool {
-        // Two milliseconds, against 40 us of the others, and anyone may send one.
+        // Several times the cost of the others, and anyone may send one.
         self.turn_spent |= matches!(parsed.authorization, Authorization::Ed448(_));
         let claim = Claim {
             authorization: parsed.authorization,

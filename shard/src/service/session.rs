@@ -43,6 +43,7 @@ pub struct Session {
 
 impl Session {
     /// The session as a command sees it that was forwarded in it with this version.
+    #[must_use]
     pub fn forwarding(&self, version: SmpVersion) -> Self {
         Self {
             conn: self.conn,

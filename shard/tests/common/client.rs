@@ -23,6 +23,7 @@ use ringpost_protocol::transmission::{BlockBuilder, Format, Refused, parse_conte
 use ringpost_protocol::version::{SmpVersion, VersionRange};
 
 use super::tls::{Ended, TlsStream};
+use super::web::Web;
 use super::{DEADLINE, TestRouter};
 
 /// How a client connects.
@@ -34,12 +35,14 @@ pub struct Options {
     /// Without it blocks are not encrypted inside TLS.
     pub session_key: bool,
     pub receive_buffer_bytes: Option<usize>,
+    /// Over a WebSocket. What it says of ALPN counts.
+    pub web: Option<Web>,
 }
 
 impl Options {
     /// What clients of a version do: those of version 6 do not know ALPN.
     pub fn version(version: u16) -> Self {
-        Self { version, alpn: version > 6, session_key: version > 6, receive_buffer_bytes: None }
+        Self { version, alpn: version > 6, session_key: version > 6, receive_buffer_bytes: None, web: None }
     }
 }
 
@@ -120,6 +123,8 @@ pub struct Client {
     plain: Vec<u8>,
     received: VecDeque<Received>,
     pub blocks_received: usize,
+    /// The router's hello.
+    pub hello: Box<[u8; BLOCK_BYTES]>,
     pub random: ChaCha20Rng,
 }
 
@@ -140,10 +145,19 @@ impl Client {
         client
     }
 
+    /// As a browser, at the first listener.
+    pub fn web(router: &TestRouter) -> Self {
+        Self::open(router, Options { web: Some(Web::browser(router)), ..Options::default() }).unwrap()
+    }
+
     pub fn open(router: &TestRouter, options: Options) -> Result<Self, Ended> {
-        let alpn: &[&[u8]] = if options.alpn { &[ALPN_SMP] } else { &[] };
-        let config = client_config_with_alpn(router.credentials.ca_fingerprint, alpn).unwrap();
-        let mut tls = TlsStream::connect(router.address, config, options.receive_buffer_bytes)?;
+        let mut tls = if let Some(web) = options.web {
+            web.connect(options.receive_buffer_bytes)?
+        } else {
+            let alpn: &[&[u8]] = if options.alpn { &[ALPN_SMP] } else { &[] };
+            let config = client_config_with_alpn(router.credentials.ca_fingerprint, alpn).unwrap();
+            TlsStream::connect(router.address, config, options.receive_buffer_bytes)?
+        };
         let session_id = tls.channel.session_id().unwrap();
         let mut random = next_random();
         let mut private_key = [0; 32];
@@ -179,6 +193,7 @@ impl Client {
             plain,
             received: VecDeque::new(),
             blocks_received: 0,
+            hello,
             random,
         })
     }

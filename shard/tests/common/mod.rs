@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `tls` | TLS over a blocking socket |
+//! | `web` | web clients |
 //! | `client` | a session: hello, transmissions, blocks |
 //! | `queue` | the commands of a recipient and a sender |
 //! | `healthy` | a pair of connections that exchange messages while others misbehave |
@@ -14,6 +15,7 @@ pub mod healthy;
 pub mod placement;
 pub mod queue;
 pub mod tls;
+pub mod web;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,6 +30,7 @@ pub use client::{Client, Options, Prepared, Received};
 pub use healthy::Healthy;
 pub use queue::Queue;
 pub use tls::{Ended, TlsStream};
+pub use web::Web;
 
 /// What has not happened by then never will.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -63,9 +66,10 @@ pub struct TestRouter {
 impl TestRouter {
     pub fn config(shards: usize) -> Config {
         Config {
-            listen: vec![([127, 0, 0, 1], 0).into()],
+            listen: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             shards,
             credentials: credentials(),
+            tls: ringpost_shard::TlsOptions::default(),
             versions: VersionRange::ALL,
             id_hash_key: *b"id hash key test",
             allow_new_queues: true,

@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use ringpost_protocol::tls::{Opened, TlsChannel, TlsError, no_server_name};
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use socket2::{Domain, Socket, Type};
+use tungstenite::Message;
+use tungstenite::protocol::WebSocketContext;
 
 use super::DEADLINE;
+use super::web::{Pipe, ended};
 
 /// Why nothing more comes.
 #[derive(Debug, PartialEq)]
@@ -76,6 +80,14 @@ pub struct TlsStream {
     pub socket: TcpStream,
     pub channel: TlsChannel,
     incoming: Vec<u8>,
+    /// Application data that a WebSocket has not taken yet.
+    pub plain: Vec<u8>,
+    /// Where this is one, what is read and written are its binary messages.
+    pub websocket: Option<Box<WebSocketContext>>,
+    /// Payloads of pongs that came.
+    pub pongs: Vec<Vec<u8>>,
+    /// The status of the router's close frame, once it came: 1005 if it had none.
+    pub closed_with: Option<u16>,
 }
 
 impl TlsStream {
@@ -85,9 +97,27 @@ impl TlsStream {
         config: Arc<ClientConfig>,
         receive_buffer_bytes: Option<usize>,
     ) -> Result<Self, Ended> {
+        Self::connect_to(address, config, no_server_name(), receive_buffer_bytes)
+    }
+
+    /// The same with a server name.
+    pub fn connect_to(
+        address: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        receive_buffer_bytes: Option<usize>,
+    ) -> Result<Self, Ended> {
         let socket = connect(address, receive_buffer_bytes);
-        let channel = TlsChannel::client(config, no_server_name())?;
-        let mut stream = Self { socket, channel, incoming: Vec::new() };
+        let channel = TlsChannel::client(config, name)?;
+        let mut stream = Self {
+            socket,
+            channel,
+            incoming: Vec::new(),
+            plain: Vec::new(),
+            websocket: None,
+            pongs: Vec::new(),
+            closed_with: None,
+        };
         let mut outgoing = Vec::new();
         loop {
             let progress = stream.channel.handshake(&mut stream.incoming, &mut outgoing);
@@ -120,6 +150,22 @@ impl TlsStream {
     }
 
     pub fn write(&mut self, plain: &[u8]) -> Result<(), Ended> {
+        if self.websocket.is_some() {
+            return self.write_message(Message::Binary(plain.to_vec().into()));
+        }
+        self.write_plain(plain)
+    }
+
+    pub fn write_message(&mut self, message: Message) -> Result<(), Ended> {
+        let mut socket = self.websocket.take().unwrap();
+        let mut pipe = Pipe(self);
+        let written = socket.write(&mut pipe, message).and_then(|()| socket.flush(&mut pipe));
+        self.websocket = Some(socket);
+        written.map_err(|error| ended(&error))
+    }
+
+    /// Application data, whatever it is.
+    pub fn write_plain(&mut self, plain: &[u8]) -> Result<(), Ended> {
         let records = self.seal(plain);
         self.write_bytes(&records)
     }
@@ -128,8 +174,28 @@ impl TlsStream {
         Ok(self.socket.write_all(bytes)?)
     }
 
-    /// The next application data: at least one byte.
+    /// The next application data: at least one byte, or a message.
     pub fn read(&mut self) -> Result<Vec<u8>, Ended> {
+        if self.websocket.is_some() { self.read_message() } else { self.read_plain() }
+    }
+
+    fn read_message(&mut self) -> Result<Vec<u8>, Ended> {
+        loop {
+            let mut socket = self.websocket.take().unwrap();
+            let message = socket.read(&mut Pipe(self));
+            self.websocket = Some(socket);
+            match message.map_err(|error| ended(&error))? {
+                Message::Binary(message) => return Ok(message.to_vec()),
+                Message::Pong(payload) => self.pongs.push(payload.to_vec()),
+                Message::Close(frame) => {
+                    self.closed_with = Some(frame.map_or(1005, |frame| frame.code.into()));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub fn read_plain(&mut self) -> Result<Vec<u8>, Ended> {
         loop {
             let (consumed, found) = match self.channel.open(&mut self.incoming)? {
                 Opened::Data { consumed, payload } => (consumed, Some(self.incoming[payload].to_vec())),

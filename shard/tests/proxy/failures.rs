@@ -1,7 +1,7 @@
 //! Relays that are not there, not who they should be, or gone; and what others notice of it.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use ringpost_protocol::address::{Hosts, Router};
@@ -55,7 +55,7 @@ fn a_relay_that_is_down_is_tried_again_after_a_while() {
         assert_eq!(proxy.counter("relays_dialed"), 1, "the second client gets the first one's error");
     }
     let relay = TestRouter::with(1, |config| {
-        config.listen = vec![([127, 0, 0, 1], port).into()];
+        config.listen = vec![SocketAddr::from(([127, 0, 0, 1], port)).into()];
         config.credentials = credentials;
     });
     let end = Instant::now() + DEADLINE;
@@ -200,7 +200,7 @@ fn a_relay_that_was_restarted_is_connected_to_again() {
     proxy.wait_for("relays_ended", 1);
     wait_until_free(port);
     let again = TestRouter::with(1, |config| {
-        config.listen = vec![([127, 0, 0, 1], port).into()];
+        config.listen = vec![SocketAddr::from(([127, 0, 0, 1], port)).into()];
         config.credentials = new_credentials(2);
     });
     assert_eq!(client.forward(&old, 17, None, &[1; 24], &send(b"?")).err(), Some(no_session()));
@@ -272,11 +272,8 @@ fn an_onion_host_is_reached_through_a_socks_proxy() {
         config.proxy.socks_mode = SocksMode::Onion;
     });
     let onion = "bylepyau3ty4czmn77q4fglvperknl4bi2eb2fdy2bh4jxtf32kf73yd.onion";
-    let hidden = Router {
-        hosts: Hosts::new(vec![onion.parse().unwrap()]).unwrap(),
-        port: None,
-        ..address(&relay)
-    };
+    let hidden =
+        Router { hosts: Hosts::new(vec![onion.parse().unwrap()]).unwrap(), port: None, ..address(&relay) };
     let mut client = Client::connect(&proxy);
     let received = client.ask_for_session(&hidden, None);
     assert!(matches!(received.response(), Response::Pkey { .. }), "{received:?}");

@@ -122,8 +122,7 @@ fn what_is_not_one_transmission_is_refused_by_the_relay() {
     assert_eq!(sender.forward_prepared(&forwarded), Err(refused));
     // Content that is no transmission is answered inside, as in a block.
     for (nonce, content) in [(2, &b"\x01\x00\x09broken"[..]), (3, b"")] {
-        let forwarded =
-            sender.prepare_forward_content(&session, version, [nonce; 24], &command_key, content);
+        let forwarded = sender.prepare_forward_content(&session, version, [nonce; 24], &command_key, content);
         let response = sender.forward_prepared(&forwarded).unwrap();
         response.assert_error(&ErrorType::Block);
         assert!(response.corr_id.is_empty() && response.entity_id.is_empty());

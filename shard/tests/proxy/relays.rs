@@ -71,7 +71,7 @@ impl FakeSession {
             if progress.done {
                 break;
             }
-            let mut part = [0; 20_000];
+            let mut part = [0; 16_000];
             let count = socket.read(&mut part).unwrap();
             incoming.extend_from_slice(&part[..count]);
         }
@@ -121,7 +121,7 @@ impl FakeSession {
                 }
                 Opened::Incomplete { consumed } => {
                     self.incoming.drain(..consumed);
-                    let mut part = [0; 20_000];
+                    let mut part = [0; 16_000];
                     let count = self.socket.read(&mut part).ok()?;
                     if count == 0 {
                         return None;

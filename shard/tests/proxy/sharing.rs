@@ -41,7 +41,8 @@ fn all_clients_of_all_shards_share_one_session() {
             .zip(&queues)
             .map(|(client, queue)| {
                 let body = [round; 100];
-                let forwarded = client.prepare_forward(&sessions[0], 17, None, &queue.sender_id, &send(&body));
+                let forwarded =
+                    client.prepare_forward(&sessions[0], 17, None, &queue.sender_id, &send(&body));
                 client.send(std::slice::from_ref(&forwarded.prepared));
                 forwarded
             })

@@ -26,12 +26,11 @@ fn dh(key: &Value) -> DhPrivateKey {
 /// Recorded in full, or by length and hash.
 #[track_caller]
 fn assert_is(ours: &[u8], recorded: &Value, what: &str) {
-    match recorded.as_str() {
-        Some(text) => assert_eq!(hex::encode(ours), text, "{what}"),
-        None => {
-            assert_eq!(ours.len() as u64, recorded["len"].as_u64().unwrap(), "{what}");
-            assert_hash(ours, &recorded["sha256"], what);
-        }
+    if let Some(text) = recorded.as_str() {
+        assert_eq!(hex::encode(ours), text, "{what}");
+    } else {
+        assert_eq!(ours.len() as u64, recorded["len"].as_u64().unwrap(), "{what}");
+        assert_hash(ours, &recorded["sha256"], what);
     }
 }
 
@@ -165,12 +164,8 @@ fn changed_layers_do_not_open() {
     let client_box = command_key.agree(&relay_key.public()).box_key();
     let sealed = seal_padded(&client_box, &[4; 24], b"content", PADDED_BYTES).unwrap();
     let rfwd = |transmission: &[u8]| {
-        let forward = Forward {
-            corr_id: &[4; 24],
-            version: SmpVersion::MAX,
-            key: command_key.public(),
-            transmission,
-        };
+        let forward =
+            Forward { corr_id: &[4; 24], version: SmpVersion::MAX, key: command_key.public(), transmission };
         let mut out = Vec::new();
         forward.seal(&proxy_box, &[5; 24], &mut out).map(|()| parse(&out).command[5..].to_vec())
     };

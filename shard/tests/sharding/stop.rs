@@ -104,7 +104,7 @@ fn an_immediate_stop_ends_everything() {
 fn a_second_router_at_the_address_does_not_start() {
     let router = TestRouter::start(2);
     let mut config = TestRouter::config(2);
-    config.listen = vec![router.address];
+    config.listen = vec![router.address.into()];
     let error = ringpost_shard::Router::start(config).unwrap_err();
     assert!(matches!(error, ringpost_shard::StartError::Listen { .. }), "{error}");
     let mut client = Client::connect(&router);

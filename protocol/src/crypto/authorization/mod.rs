@@ -81,8 +81,8 @@ pub struct VerifyContext<'a> {
 /// Whether `authorization` is one of `authorized` (the parts, joined) by the owner of `queue_key`. False for
 /// a missing key and for one of another kind, after the same work, and without authorization, at once.
 ///
-/// An Ed448 signature costs some fifty times an Ed25519 one (2 ms against 38 us), whoever sends it and
-/// whether or not there is such a queue: bound how many are checked in a row.
+/// An Ed448 signature costs several times an Ed25519 one, whoever sends it and whether or not there is such a
+/// queue: bound how many are checked in a row.
 pub fn verify(
     authorization: Authorization<'_>,
     authorized: &[&[u8]],

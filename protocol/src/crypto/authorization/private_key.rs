@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use ed448_goldilocks_plus::{SecretKey as Ed448Seed, SigningKey as Ed448Key};
 use ed25519_dalek::SigningKey as Ed25519Key;
 use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign_byupdate};
 use sha2::{Digest, Sha512};
@@ -10,13 +9,14 @@ use sha2::{Digest, Sha512};
 use super::{OwnedAuthorization, authenticator_hash, make_authenticator};
 use crate::crypto::boxes::nonce_from;
 use crate::crypto::dh::DhPrivateKey;
+use crate::crypto::ed448;
 use crate::keys::{AuthPublicKey, DhPublicKey};
 
 /// The private half of an [`AuthPublicKey`]. The seeds and the scalar come from a secure random source.
 #[derive(Clone)]
 pub enum AuthPrivateKey {
     Ed25519(Box<Ed25519Key>),
-    Ed448(Box<Ed448Key>),
+    Ed448(Box<ed448::PrivateKey>),
     X25519(DhPrivateKey),
 }
 
@@ -36,7 +36,7 @@ impl AuthPrivateKey {
     }
 
     pub fn ed448(seed: &[u8; 57]) -> Self {
-        Self::Ed448(Box::new(Ed448Key::from_bytes(&Ed448Seed::from(*seed))))
+        Self::Ed448(Box::new(ed448::PrivateKey::from_seed(seed)))
     }
 
     pub fn x25519(scalar: [u8; 32]) -> Self {
@@ -47,7 +47,7 @@ impl AuthPrivateKey {
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Ed25519(key) => key.as_bytes(),
-            Self::Ed448(key) => key.as_bytes(),
+            Self::Ed448(key) => key.seed(),
             Self::X25519(key) => key.as_bytes(),
         }
     }
@@ -55,7 +55,7 @@ impl AuthPrivateKey {
     pub fn public(&self) -> AuthPublicKey {
         match self {
             Self::Ed25519(key) => AuthPublicKey::Ed25519(key.verifying_key().to_bytes()),
-            Self::Ed448(key) => AuthPublicKey::Ed448(Box::new(key.verifying_key().to_bytes())),
+            Self::Ed448(key) => AuthPublicKey::Ed448(Box::new(*key.public().as_bytes())),
             Self::X25519(key) => AuthPublicKey::X25519(key.public().0),
         }
     }
@@ -70,8 +70,7 @@ impl AuthPrivateKey {
     ) -> Result<OwnedAuthorization, AuthorizeError> {
         match self {
             Self::Ed25519(key) => sign_ed25519(key, authorized),
-            // This crate takes the message in one piece. Ed448 keys are rare.
-            Self::Ed448(key) => Ok(OwnedAuthorization::Ed448(key.sign_raw(&authorized.concat()).to_bytes())),
+            Self::Ed448(key) => Ok(OwnedAuthorization::Ed448(key.sign(authorized))),
             Self::X25519(key) => {
                 let session_key = session_key.ok_or(AuthorizeError::NoSessionKey)?;
                 let hash = authenticator_hash(authorized);

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use ringpost_protocol::command::RouterBinary;
 use ringpost_protocol::address::Router;
+use ringpost_protocol::command::RouterBinary;
 use ringpost_protocol::error::{CommandError, ErrorType, ProxyError};
 use ringpost_protocol::keys::DhPublicKey;
 use ringpost_protocol::response::Response;

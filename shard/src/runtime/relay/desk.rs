@@ -98,7 +98,7 @@ pub(super) fn take_request(shard: &Rc<Shard>, request: RelayRequest) -> Option<R
                 return Some(no_session(shard, client, session_id));
             };
             let sealed = block.get(transmission).unwrap_or_default();
-            let refused = relay.forward(shard, client, version, key, sealed).err();
+            let refused = relay.forward(shard, client, version, key, sealed);
             shard.arena.recycle(block);
             refused
         }
@@ -197,9 +197,8 @@ pub async fn watch(shard: Rc<Shard>) {
             }
             let silent = now.saturating_duration_since(relay.last_received.get());
             let unused = now.saturating_duration_since(relay.last_used.get());
-            if relay.timeouts() >= RELAY_TIMEOUTS_MAX && silent >= silence {
-                relay.connection.close(Close::Inactive);
-            } else if unused >= idle && relay.is_idle() {
+            let is_lost = relay.timeouts() >= RELAY_TIMEOUTS_MAX && silent >= silence;
+            if is_lost || (unused >= idle && relay.is_idle()) {
                 relay.connection.close(Close::Inactive);
             } else if silent >= ping {
                 relay.ping(&shard, now);

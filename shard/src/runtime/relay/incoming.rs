@@ -75,7 +75,10 @@ pub fn execute(
 }
 
 /// The layers of a RFWD transmission, opened where they are, and where its sealed part begins.
-fn open(session: &Session, bytes: &mut [u8]) -> Result<(Forwarded, usize), (crate::proxy::CorrId, ErrorType)> {
+fn open(
+    session: &Session,
+    bytes: &mut [u8],
+) -> Result<(Forwarded, usize), (crate::proxy::CorrId, ErrorType)> {
     // It was parsed before.
     let Ok(parsed) = Transmission::parse(bytes, session.format()) else {
         return Err((crate::proxy::CorrId::new(), ErrorType::Block));

@@ -27,6 +27,7 @@ use super::super::pace::Pace;
 use super::super::reader::{ReceivedBlock, Receiver};
 use super::super::shard::Shard;
 use super::super::sys;
+use super::super::tls::Entry;
 use super::desk::{self, NO_KEY};
 use super::dial::{self, Target};
 use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES, RELAY_IN_FLIGHT_MAX};
@@ -64,7 +65,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Sends a PFWD of a client as RFWD. If that cannot be, the answer comes back.
+    /// Sends a PFWD of a client as RFWD. If that cannot be, gives the answer.
     pub fn forward(
         &self,
         shard: &Shard,
@@ -72,25 +73,25 @@ impl Relay {
         version: SmpVersion,
         key: DhPublicKey,
         transmission: &[u8],
-    ) -> Result<(), RelayAnswer> {
+    ) -> Option<RelayAnswer> {
         let Some(box_key) = &self.key else {
-            return Err(self.failed(shard, client, RelayFailure::Transport(NO_KEY).error()));
+            return Some(self.failed(shard, client, RelayFailure::Transport(NO_KEY).error()));
         };
         if self.in_flight.borrow().len() >= RELAY_IN_FLIGHT_MAX || !shard.relays.has_room(self) {
             shard.counters.forwards_refused.add(1);
-            return Err(self.failed(shard, client, RelayFailure::Timeout.error()));
+            return Some(self.failed(shard, client, RelayFailure::Timeout.error()));
         }
         let nonce = nonce(shard);
         let forward = Forward { corr_id: &client.corr_id, version, key, transmission };
         let mut sealed = Vec::new();
         if forward.seal(box_key, &nonce, &mut sealed).is_err() {
             let error = RelayFailure::Transport(TransportError::LargeMsg).error();
-            return Err(self.failed(shard, client, error));
+            return Some(self.failed(shard, client, error));
         }
         let now = Instant::now();
         self.last_used.set(now);
         self.send(sealed, nonce, Sent::Command(client), now);
-        Ok(())
+        None
     }
 
     /// Asks the relay whether it is there.
@@ -344,7 +345,7 @@ fn register(
     let mut connections = shard.connections.borrow_mut();
     let entry = connections.vacant_entry();
     let conn = shard.reference(entry.key())?;
-    let connection = Connection::new(conn, stream, tls, deadline, true);
+    let connection = Connection::new(conn, stream, tls, Entry::Native, deadline, true);
     entry.insert(Rc::clone(&connection));
     shard.connections_of_all.fetch_add(1, Ordering::AcqRel);
     Some(Registered { shard: Rc::clone(shard), connection })
