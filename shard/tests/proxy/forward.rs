@@ -1,11 +1,14 @@
 //! Commands through a proxy to a relay that works.
 
-use ringpost_protocol::command::{Command, MsgFlags, SubscribeMode};
+use ringpost_protocol::command::{Command, LinkData, MsgFlags, QueueMode, SubscribeMode};
 use ringpost_protocol::crypto::{AuthPrivateKey, DhPrivateKey};
 use ringpost_protocol::encoding::Sink;
 use ringpost_protocol::error::{CommandError, ErrorType, ProxyError};
 use ringpost_protocol::response::Response;
 use ringpost_protocol::version::{SmpVersion, VersionRange};
+
+use ringpost_shard::DataConfig;
+use ringpost_store::log::Durability;
 
 use crate::client::{address, no_session, relay};
 use crate::common::queue::Content;
@@ -64,6 +67,33 @@ fn a_sender_secures_the_queue_through_the_proxy_and_sends_with_its_key() {
     // Errors of the relay are inside: for the proxy, all went well.
     assert_eq!(proxy.counter("forward_successes"), 16);
     assert_eq!(proxy.counter("errors_auth"), 0);
+}
+
+#[test]
+fn links_are_read_and_secured_through_the_proxy() {
+    let (proxy, relay) = (TestRouter::start(2), relay(3));
+    let mut recipient = Client::connect(&relay);
+    let mut sender = Client::connect(&proxy);
+    let session = sender.relay_session(&relay);
+    // As large as apps make them: the response fills its box.
+    let (fixed, user) = (vec![1; 2_016], vec![2; 13_784]);
+    for mode in [QueueMode::Messaging, QueueMode::Contact] {
+        let recipient_key = AuthPrivateKey::ed25519(&recipient.random_bytes());
+        let queue =
+            Queue::create_with(&mut recipient, SubscribeMode::Subscribe, recipient_key, mode).unwrap();
+        let link_id: [u8; 24] = recipient.random_bytes();
+        let data = LinkData { fixed: &fixed, user: &user };
+        recipient.recipient(&queue, &Command::LSet { link_id: &link_id, data }).assert_ok();
+        let key = AuthPrivateKey::x25519([8; 32]);
+        let (key, command) = match mode {
+            QueueMode::Messaging => (Some(&key), Command::LKey(key.public())),
+            QueueMode::Contact => (None, Command::LGet),
+        };
+        let response = sender.forward(&session, 17, key, &link_id, &command).unwrap();
+        assert_eq!(response.response(), Response::Lnk { sender_id: &queue.sender_id, data });
+        sender.forward(&session, 17, key, &queue.sender_id, &send(b"found")).unwrap().assert_ok();
+        assert_eq!(recipient.message(&queue).body(), b"found");
+    }
 }
 
 #[test]
@@ -195,6 +225,44 @@ fn a_password_is_asked_for_by_prxy() {
     let open = TestRouter::start(1);
     let received = Client::connect(&open).ask_for_session(&address(&relay), Some(b"any"));
     assert!(matches!(received.response(), Response::Pkey { .. }), "{received:?}");
+}
+
+#[test]
+fn what_was_acknowledged_through_a_proxy_is_on_the_relays_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        TestRouter::with(2, |config| {
+            config.credentials = crate::common::new_credentials(2);
+            config.data = Some(DataConfig {
+                directory: directory.path().to_owned(),
+                durability: Durability::Always,
+                erase_within_ms: 60_000,
+                segment_bytes: 4 << 20,
+                skip_damaged: false,
+                salt: 0x5a17,
+            });
+        })
+    };
+    let (proxy, relay) = (TestRouter::start(2), start());
+    let mut recipient = Client::connect(&relay);
+    let queues: Vec<_> = (0..6).map(|_| Queue::only_created(&mut recipient)).collect();
+    let mut sender = Client::connect(&proxy);
+    let session = sender.relay_session(&relay);
+    let key = AuthPrivateKey::x25519([5; 32]);
+    for (queue, size) in queues.iter().zip([0, 1, 100, 13_000, 16_000, 16_048]) {
+        let secure = Command::SKey(key.public());
+        sender.forward(&session, 17, Some(&key), &queue.sender_id, &secure).unwrap().assert_ok();
+        let body = vec![3; size];
+        sender.forward(&session, 17, Some(&key), &queue.sender_id, &send(&body)).unwrap().assert_ok();
+    }
+    // Dropping it is a stop that waits for nothing.
+    drop(relay);
+    let again = start();
+    let mut recipient = Client::connect(&again);
+    for (queue, size) in queues.iter().zip([0, 1, 100, 13_000, 16_000, 16_048]) {
+        recipient.subscribe(queue);
+        assert_eq!(recipient.message(queue).body(), vec![3; size]);
+    }
 }
 
 #[test]

@@ -118,6 +118,7 @@ pub(super) fn deliver(shard: &Rc<Shard>, answer: RelayAnswer) {
 fn session_answer(shard: &Shard, relay: &Relay, client: Waiter) -> RelayAnswer {
     let answer = match &relay.keys {
         Ok(keys) => {
+            relay.last_used.set(Instant::now());
             count(&shard.counters, Subject::Session, relay.is_own, Outcome::Success);
             Answer::Keys(Arc::clone(keys))
         }

@@ -347,6 +347,7 @@ fn register(
     let conn = shard.reference(entry.key())?;
     let connection = Connection::new(conn, stream, tls, Entry::Native, deadline, true);
     entry.insert(Rc::clone(&connection));
+    shard.counters.connections.set(connections.len());
     shard.connections_of_all.fetch_add(1, Ordering::AcqRel);
     Some(Registered { shard: Rc::clone(shard), connection })
 }
