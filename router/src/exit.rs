@@ -17,10 +17,14 @@ pub enum Reason {
     NoIoUring = 9,
     Files = 10,
     RouterFailed = 11,
+    DataInUse = 12,
+    LogDamaged = 13,
+    LogFailed = 14,
+    ImportRejected = 15,
 }
 
 impl Reason {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Other,
         Self::Usage,
         Self::Config,
@@ -32,6 +36,10 @@ impl Reason {
         Self::NoIoUring,
         Self::Files,
         Self::RouterFailed,
+        Self::DataInUse,
+        Self::LogDamaged,
+        Self::LogFailed,
+        Self::ImportRejected,
     ];
 
     pub const fn code(self) -> u8 {
@@ -54,6 +62,14 @@ impl Reason {
             Self::NoIoUring => "The kernel has no io_uring, or refuses it to this process",
             Self::Files => "A directory or file cannot be made or written",
             Self::RouterFailed => "A shard failed, or the router did not stop in time",
+            Self::DataInUse => "Another process uses the data directory",
+            Self::LogDamaged => {
+                "Stored queues or messages, or the key that finds them, are damaged or missing; the message has the file"
+            }
+            Self::LogFailed => {
+                "The disk fails, is full or cannot be read: stored data is as it was at the last answer"
+            }
+            Self::ImportRejected => "Lines of the imported files were rejected; nothing was imported",
         }
     }
 }
@@ -98,7 +114,7 @@ mod tests {
     fn every_reason_has_a_code_of_its_own() {
         let mut codes: Vec<u8> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         codes.dedup();
-        assert_eq!(codes, (1..=11).collect::<Vec<u8>>());
+        assert_eq!(codes, (1..=15).collect::<Vec<u8>>());
     }
 
     #[test]

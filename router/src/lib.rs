@@ -7,6 +7,7 @@
 //! | [`start`] | from the files to a running router, and to its end |
 //! | [`ini`] | reads ini files and remembers the lines |
 //! | [`settings`] | what an ini asks for, as types; which keys there are |
+//! | [`storage`] | the data directory: its lock, and where the log and the key of the ID hash are |
 //! | [`identity`] | certificates and secrets as files |
 //! | [`exit`] | why a process ends: codes and messages |
 
@@ -20,6 +21,7 @@ pub mod init;
 pub mod paths;
 pub mod settings;
 pub mod start;
+pub mod storage;
 
 mod address;
 mod clock;

@@ -61,13 +61,8 @@ impl Paths {
         self.config_dir.join("server.key")
     }
 
-    /// The key of the hash that spreads queues over partitions, hexadecimal. Not a file of the reference.
-    pub fn id_hash_key(&self) -> PathBuf {
-        self.config_dir.join("id_hash.key")
-    }
-
     /// Everything that `init` makes.
-    pub fn init_files(&self) -> [PathBuf; 7] {
+    pub fn init_files(&self) -> [PathBuf; 6] {
         [
             self.ini(),
             self.fingerprint(),
@@ -75,7 +70,6 @@ impl Paths {
             self.ca_key(),
             self.server_certificate(),
             self.server_key(),
-            self.id_hash_key(),
         ]
     }
 }

@@ -5,28 +5,33 @@ use std::io::{self, Read, Write};
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::{SmpVersion, VersionRange};
-use ringpost_shard::{Config, FatalError, Router, StartError, StopMode, TlsOptions};
+use ringpost_shard::{Config, DataConfig, FatalError, Recovered, Router, StartError, StopMode, TlsOptions};
+use ringpost_store::log::{Durability, StartError as LogStartError};
 
 use crate::address::address;
 use crate::clock::now_secs;
 use crate::exit::{Fatal, Reason};
 use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
 use crate::paths::{DATA_DIR_VARIABLE, Paths};
-use crate::settings::{LogLevel, Settings, Shards, notices};
+use crate::random::random;
+use crate::settings::{LogLevel, Settings, Shards, StoreSettings, notices};
+use crate::storage::Storage;
 use crate::{identity, listen, logging, process_limits, signals, version};
 
 /// Between two looks for expired messages, as the reference.
 const EXPIRY_INTERVAL_SECS: u64 = 7_200;
 
-/// The newest version all of whose commands the router has, or refuses as a router of that version may: short links
-/// begin with 15, service certificates with 16.
-const VERSION_MAX: SmpVersion = SmpVersion::PROXY_FLAG;
+/// The newest version all of whose commands the router has, or refuses as a router of that version may: service
+/// certificates begin with 16.
+const VERSION_MAX: SmpVersion = SmpVersion::SHORT_LINKS;
 
 /// What the command line asks `start` for, above what the ini says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StartOptions {
     pub shards: Option<Shards>,
     pub log_level: Option<LogLevel>,
+    /// Pass over what is damaged in the log.
+    pub skip_damaged: bool,
 }
 
 /// Runs a router until it is stopped. What the operator should know goes to `out`, logs go to standard error.
@@ -38,10 +43,15 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
         tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
     }
     refuse_foreign_state(paths)?;
+    // Held until the router has stopped.
+    let storage = settings.store.is_some().then(|| Storage::open(&paths.data_dir)).transpose()?;
     let credentials = identity::load(paths, now_secs())?;
     let shards = shard_count(options.shards.unwrap_or(settings.shards));
     tell(out, &about(&settings, &credentials, shards));
-    let id_hash_key = identity::id_hash_key(paths)?;
+    let id_hash_key = match &storage {
+        Some(storage) => *storage.id_hash_key(),
+        None => *random()?,
+    };
     process_limits::raise_locked_memory();
     settings.limits.connections = process_limits::raise_open_files(settings.limits.connections);
     serve(
@@ -51,14 +61,19 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
             credentials,
             tls: TlsOptions { x448: settings.tls_x448, web: None },
             versions: versions(),
-            id_hash_key: *id_hash_key,
+            id_hash_key,
             allow_new_queues: settings.allow_new_queues,
             create_password: settings.create_password,
             message_ttl_secs: Some(settings.message_ttl_secs),
+            notification_ttl_secs: settings.notification_ttl_secs,
             expiry_interval_secs: EXPIRY_INTERVAL_SECS,
             queue_quota: settings.queue_quota,
             inactive: settings.inactive,
             limits: settings.limits,
+            data: match (settings.store, &storage) {
+                (Some(store), Some(storage)) => Some(data(store, storage, options.skip_damaged)?),
+                _ => None,
+            },
         },
         out,
     )
@@ -71,15 +86,22 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     listen::wait_until_free(&addresses);
     let signals = signals::Watch::start(stop_secs)?;
     let router = Router::start(config).map_err(start_error)?;
+    tell(out, &found(router.recovered()));
     let stop = router.stopper();
     let counters = router.counter_reader();
     signals.stops_with(move || stop(StopMode::Graceful));
     let serving = router.local_addrs().iter().map(|address| format!("Serving SMP protocol on {address}"));
     tell(out, &serving.collect::<Vec<_>>());
-    router.join().map_err(|error: FatalError| {
-        Fatal::new(Reason::RouterFailed, error.to_string()).remedy(
-            "This is a defect: please report it with the lines above. A restart brings the router back.",
-        )
+    router.join().map_err(|error| {
+        let message = error.to_string();
+        match error {
+            FatalError::Log(_) => Fatal::new(Reason::LogFailed, message).remedy(
+                "Nothing that was acknowledged is lost. See that the disk works and has space, then start again.",
+            ),
+            FatalError::Shard { .. } => Fatal::new(Reason::RouterFailed, message).remedy(
+                "This is a defect: please report it with the lines above. A restart brings the router back.",
+            ),
+        }
     })?;
     let counted = counters().into_iter().filter(|(_, value)| *value > 0);
     let counted: Vec<String> = counted.map(|(name, value)| format!("{name}={value}")).collect();
@@ -110,12 +132,11 @@ fn refuse_foreign_state(paths: &Paths) -> Result<(), Fatal> {
     for name in ["smp-server-store.log", "smp-server-messages.log", "messages"] {
         let path = paths.data_dir.join(name);
         if path.exists() {
-            let message = format!(
-                "{} is the state of another server, which this version cannot read: its queues would be missing",
-                path.display()
+            let message =
+                format!("{} is the state of another server: its queues would be missing", path.display());
+            let remedy = format!(
+                "Run `smp-server import`, or set {DATA_DIR_VARIABLE} to an empty directory to run without them."
             );
-            let remedy =
-                format!("Set {DATA_DIR_VARIABLE} to an empty directory to run without these queues.");
             return Err(Fatal::new(Reason::Config, message).remedy(remedy));
         }
     }
@@ -154,7 +175,7 @@ fn about(settings: &Settings, credentials: &RouterCredentials, shards: usize) ->
     lines.extend(settings.source_code.as_ref().map(|uri| format!("Server source code: {uri}")));
     lines.extend([
         format!("Shards: {shards}"),
-        "Store: memory only; queues and messages are lost when the server stops".to_owned(),
+        store_line(settings.store),
         format!("Messages expire after {} days", settings.message_ttl_secs / 86_400),
         match settings.inactive {
             Some(inactive) => format!(
@@ -165,6 +186,42 @@ fn about(settings: &Settings, credentials: &RouterCredentials, shards: usize) ->
         },
         format!("New queues: {new_queues}"),
     ]);
+    lines
+}
+
+fn store_line(store: Option<StoreSettings>) -> String {
+    let Some(store) = store else {
+        return "Store: memory only; queues and messages are lost when the server stops".to_owned();
+    };
+    let answered = match store.durability {
+        Durability::Always => "acknowledged when on the disk".to_owned(),
+        Durability::Interval { ms } => format!("acknowledged at once, synced every {ms} ms"),
+        Durability::Off => "acknowledged at once, not synced".to_owned(),
+    };
+    format!("Store: {answered}; what ended is erased within {} seconds", store.erase_within_secs)
+}
+
+fn data(store: StoreSettings, storage: &Storage, skip_damaged: bool) -> Result<DataConfig, Fatal> {
+    Ok(DataConfig {
+        directory: storage.directory().to_owned(),
+        durability: store.durability,
+        erase_within_ms: store.erase_within_secs * 1_000,
+        segment_bytes: store.segment_mib << 20,
+        skip_damaged,
+        salt: u64::from_le_bytes(*random()?),
+    })
+}
+
+/// What was loaded, and what was not.
+fn found(recovered: &Recovered) -> Vec<String> {
+    let mut lines = vec![format!("Loaded {} queues and {} messages", recovered.queues, recovered.messages)];
+    if recovered.torn > 0 {
+        lines.push(format!(
+            "The last stop was not orderly: {} log ends were cut off; nothing in them had been acknowledged",
+            recovered.torn
+        ));
+    }
+    lines.extend(recovered.skipped.iter().map(|damage| format!("Damaged, and passed over: {damage}")));
     lines
 }
 
@@ -182,6 +239,12 @@ fn start_error(error: StartError) -> Fatal {
         StartError::Tls(_) => Fatal::new(Reason::Certificate, message),
         StartError::Shards(_) | StartError::NoAddress => Fatal::new(Reason::Config, message),
         StartError::Random(_) | StartError::Bell(_) => Fatal::new(Reason::Other, message),
+        StartError::Log(LogStartError::Corrupt(_)) => Fatal::new(Reason::LogDamaged, message).remedy(
+            "`smp-server check` says what is damaged. Restore the directory from a backup, or start with \
+             --skip-damaged: what was there is lost then.",
+        ),
+        StartError::Log(_) | StartError::LogFiles(_) => Fatal::new(Reason::LogFailed, message)
+            .remedy("See that the disk works and has space for the log, then start again."),
     }
 }
 

@@ -59,14 +59,14 @@ fn init_makes_an_identity_that_holds_together() {
     let output = home.run(INIT);
     assert!(output.status.success(), "{}", stderr(&output));
 
-    for secret in ["ca.key", "server.key", "id_hash.key"] {
+    for secret in ["ca.key", "server.key"] {
         assert_eq!(home.mode(secret), 0o600, "{secret}");
     }
     for public in ["ca.crt", "server.crt", "fingerprint"] {
         assert_eq!(home.mode(public), 0o644, "{public}");
     }
     assert_eq!(home.mode("smp-server.ini"), 0o640);
-    assert_eq!(home.files().len(), 7);
+    assert_eq!(home.files().len(), 6);
     assert!(home.data().is_dir());
 
     let [ca, server, key] = ["ca.crt", "server.crt", "server.key"].map(|file| home.read(file));
@@ -90,7 +90,7 @@ fn two_routers_have_nothing_in_common() {
     let (one, other) = (Home::new(), Home::new());
     one.run(INIT);
     other.run(INIT);
-    for file in ["ca.key", "server.key", "id_hash.key", "fingerprint", "ca.crt", "server.crt"] {
+    for file in ["ca.key", "server.key", "fingerprint", "ca.crt", "server.crt"] {
         assert_ne!(one.read(file), other.read(file), "{file}");
     }
 }
@@ -299,9 +299,11 @@ fn files_of_different_identities_are_refused() {
 fn a_broken_hash_key_is_refused() {
     let home = Home::new();
     home.run(INIT);
-    home.write("id_hash.key", "0123\n");
-    let path = home.config("id_hash.key").display().to_string();
-    assert_fails(&home.run(["start"]), 4, &[&path, "32 hexadecimal digits"]);
+    let directory = home.data().join("ringpost");
+    fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("id_hash.key");
+    fs::write(&path, "0123").unwrap();
+    assert_fails(&home.run(["start"]), 13, &[&path.display().to_string(), "16 bytes"]);
 }
 
 #[test]

@@ -117,14 +117,24 @@ fn what_the_ini_asks_for_in_vain_is_logged_with_its_line() {
 }
 
 #[test]
-fn a_directory_of_the_reference_gets_the_hash_key_it_lacks() {
+fn the_key_of_the_log_is_made_once() {
     let home = Home::initialized(free_port());
-    std::fs::remove_file(home.config("id_hash.key")).unwrap();
+    let key = home.data().join("ringpost/id_hash.key");
     drop(Running::start(home.smp_server(["start"])));
-    assert_eq!(home.mode("id_hash.key"), 0o600);
-    let made = home.read("id_hash.key");
+    let made = std::fs::read(&key).unwrap();
     drop(Running::start(home.smp_server(["start"])));
-    assert_eq!(home.read("id_hash.key"), made);
+    assert_eq!(std::fs::read(&key).unwrap(), made);
+}
+
+#[test]
+fn a_second_router_is_kept_out_of_the_data_directory() {
+    let home = Home::initialized(free_port());
+    let running = Running::start(home.smp_server(["start"]));
+    let second = home.run(["start"]);
+    assert_eq!(second.status.code(), Some(12), "{}", stderr(&second));
+    assert!(stderr(&second).contains("ringpost.lock"), "{}", stderr(&second));
+    drop(running);
+    drop(Running::start(home.smp_server(["start"])));
 }
 
 #[test]
@@ -180,7 +190,9 @@ fn a_port_in_use_has_its_own_exit_code() {
 fn two_routers_do_not_share_a_port() {
     let home = Home::initialized(free_port());
     let _first = Running::start(home.smp_server(["start"]));
-    assert_eq!(home.run(["start"]).status.code(), Some(6));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let second = home.smp_server(["start"]).env("SMP_SERVER_LOG_PATH", elsewhere.path()).output().unwrap();
+    assert_eq!(second.status.code(), Some(6), "{}", stderr(&second));
 }
 
 #[test]

@@ -45,7 +45,7 @@ counters! {
     handshakes,
     queues,
     messages,
-    /// Memory that the bodies of messages hold.
+    /// Memory that bodies of messages hold.
     message_bytes,
     subscriptions,
     /// Blocks lent to connections.
@@ -93,7 +93,35 @@ counters! {
     messages_delivered,
     messages_acknowledged,
     messages_expired,
+    notifications_made,
     messages_refused_memory,
+    /// Dropped because their body on the disk is not what was written.
+    messages_damaged,
+    queues_refused,
+    /// Bodies that were left to the log, and read back.
+    bodies_evicted,
+    bodies_fetched,
+
+    // The log.
+    log_commits,
+    /// Sum and maximum of the times from handing a commit to the disk until it was there.
+    log_commit_us,
+    log_commit_us_max,
+    log_appended_bytes,
+    log_written_bytes,
+    log_image_bytes,
+    log_punched_bytes,
+    /// Rounds of renewing images and erasing.
+    log_rounds,
+    /// Changes that were refused for lack of space on the disk, and those that had to wait for it.
+    refused_no_space,
+    log_busy,
+    /// Steps of the log, by the time for which the shard did nothing else.
+    log_steps_within_100_us,
+    log_steps_within_1_ms,
+    log_steps_within_5_ms,
+    log_steps_over_5_ms,
+    log_step_us_max,
 
     // Errors answered.
     errors_block,

@@ -5,19 +5,24 @@
 //! | [`service`] | queues, commands and their answers: no I/O and no runtime |
 //! | [`outbox`] | packing of answers and messages into blocks |
 //! | [`arena`] | the 16 KB blocks |
+//! | [`aliases`] | where queues live whose IDs another router drew |
+//! | [`links`] | where the queues of short links live |
 //! | [`mesh`] | bounded lanes between shards |
 //! | [`limits`] | every cap, with its default |
 //! | [`counters`] | what happened, and how often |
 //! | [`runtime`] | executors, sockets, time limits: the only part that names glommio |
 
+pub mod aliases;
 pub mod arena;
 pub mod counters;
 pub mod limits;
+pub mod links;
 pub mod mesh;
 pub mod outbox;
 pub mod runtime;
 pub mod service;
 
 pub use runtime::{
-    Config, Entry, FatalError, InactiveClients, Listener, Router, StartError, StopMode, TlsOptions,
+    Config, DataConfig, Entry, FatalError, InactiveClients, Listener, Recovered, Router, StartError,
+    StopMode, TlsOptions,
 };

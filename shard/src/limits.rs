@@ -17,8 +17,11 @@ pub struct Limits {
     /// Blocks lent to connections: being read, or waiting to be written. Without one, a connection is not read, and a
     /// delivery waits.
     pub session_bytes: usize,
-    /// Bodies of undelivered messages. Above it, SEND is answered with ERR STORE.
+    /// Bodies of undelivered messages in memory. Above it the oldest are left to the log; without one, SEND is answered
+    /// with ERR STORE.
     pub message_bytes: usize,
+    /// Queues. Above it, NEW is answered with ERR STORE.
+    pub queues: usize,
     /// Subscriptions of one connection. Above it, SUB is answered with ERR QUOTA.
     pub subscriptions_per_connection: usize,
     /// Small responses of one connection that wait to be written, in bytes. Above it, the connection is not read.
@@ -44,6 +47,7 @@ impl Default for Limits {
             handshakes: 2_000,
             session_bytes: 256 << 20,
             message_bytes: 1 << 30,
+            queues: 50_000_000,
             subscriptions_per_connection: 200_000,
             outbox_bytes: 256 << 10,
             outbox_blocks: 16,

@@ -10,63 +10,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::queue::{Content, Queue};
 use common::{Client, Received, TestRouter};
-use ringpost_protocol::crypto::{AuthPrivateKey, DhPrivateKey};
+use ringpost_protocol::crypto::delivery::decrypt_notification_meta;
+use ringpost_protocol::crypto::{AuthPrivateKey, BoxKey, DhPrivateKey};
 use ringpost_protocol::response::{QueueIds, Response};
 use ringpost_protocol::version::SmpVersion;
 use serde_json::Value;
 
 /// Steps and notes that are not replayed, by reason. All others are.
 const NOT_REPLAYED: &[(&str, &[&str])] = &[
-    (
-        "notifications",
-        &[
-            "NKEY",
-            "NSUB",
-            "NSUB with a wrong key",
-            "notifier connection gets NMSG (delayed)",
-            "NKEY again (new notifier id)",
-            "notifier connection gets DELD for the old notifier id",
-            "NDEL",
-            "NSUB after NDEL",
-        ],
-    ),
-    ("changing recipient keys", &["RKEY: add a key"]),
-    (
-        "short links, and the queues that are made with link data",
-        &[
-            "LKEY with an unknown link",
-            "NEW with link data and a sender id that is not the hash of the corr id",
-            "NEW messaging with link data",
-            "NEW repeated with the same corr id",
-            "LGET on a messaging queue link",
-            "messaging, not secured: LSET, new user data",
-            "LKEY",
-            "LKEY again, same key",
-            "LKEY again, another key",
-            "LSET with another link id",
-            "LSET with other fixed data",
-            "LSET: new user data",
-            "SEND to the secured messaging queue deletes its link data",
-            "LKEY after SEND",
-            "NEW contact with link data",
-            "LGET",
-            "LKEY on a contact link",
-            "SKEY on a contact queue",
-            "contact: LSET with another link id",
-            "contact: LSET with other fixed data",
-            "contact: LSET, new user data",
-            "contact: LGET after LSET",
-            "contact: RKEY, two keys",
-            "contact: QUE with the second key",
-            "contact: RKEY without the key that is used now",
-            "contact: QUE with the removed key",
-            "contact: SEND without authorization",
-            "contact: LGET after SEND",
-            "LDEL",
-            "LDEL again",
-            "LGET after LDEL",
-        ],
-    ),
     ("proxying", &["PRXY when the server is its own destination and the proxy is allowed"]),
     (
         "services, and the queue that is made with a notifier",
@@ -137,6 +88,8 @@ struct Replay {
     queues: HashMap<Vec<u8>, Known>,
     /// What our messages must contain, by our message ID.
     contents: HashMap<Vec<u8>, Content>,
+    /// What notifications are encrypted with, by our notifier ID.
+    notifiers: HashMap<Vec<u8>, BoxKey>,
     next_key: u8,
 }
 
@@ -217,6 +170,28 @@ impl Replay {
                 let theirs = serde_json::from_str(text(&recorded["text"])).unwrap();
                 self.compare_json("", &theirs, &serde_json::from_slice(json).unwrap());
             }
+            Response::Nid { notifier_id, router_dh_key } => {
+                let message = bytes(&recorded["message"]);
+                let Ok(Response::Nid { notifier_id: theirs, .. }) = Response::parse(ours.version, &message)
+                else {
+                    panic!("not NID");
+                };
+                self.ids.insert(theirs.to_vec(), notifier_id.to_vec());
+                // NKEY has the notifier's key and then the key to agree with the router.
+                let nkey = bytes(&step["command"]);
+                let secret = DhPrivateKey::from_bytes(self.secret(&nkey[51..95]));
+                self.notifiers.insert(notifier_id.to_vec(), secret.agree(&router_dh_key).box_key());
+            }
+            Response::Nmsg { nonce, meta } => {
+                let key = &self.notifiers[&ours.entity_id];
+                let about = decrypt_notification_meta(key, nonce, meta).unwrap();
+                assert_eq!((about.msg_id.len(), meta.len()), (24, 144));
+                assert_eq!(ours.message.len(), bytes(&recorded["message"]).len());
+            }
+            Response::Lnk { .. } => {
+                let theirs = bytes(&recorded["message"]);
+                assert_eq!(hex::encode(&ours.message), hex::encode(self.command(&theirs)), "{ours:?}");
+            }
             _ => assert_eq!(hex::encode(&ours.message), text(&recorded["message"]), "{ours:?}"),
         }
     }
@@ -224,10 +199,11 @@ impl Replay {
     fn compare_ids(&mut self, step: &Value, recorded: &Value, ours: &QueueIds<'_>, version: SmpVersion) {
         let message = bytes(&recorded["message"]);
         let Response::Ids(theirs) = Response::parse(version, &message).unwrap() else { panic!("not IDS") };
-        assert_eq!(
-            (ours.mode, ours.link_id, ours.service_id),
-            (theirs.mode, theirs.link_id, theirs.service_id)
-        );
+        assert_eq!((ours.mode, ours.service_id), (theirs.mode, theirs.service_id));
+        assert_eq!(ours.link_id.is_some(), theirs.link_id.is_some());
+        if let (Some(theirs), Some(ours)) = (theirs.link_id, ours.link_id) {
+            self.ids.insert(theirs.to_vec(), ours.to_vec());
+        }
         assert_eq!(ours.notifier.is_some(), theirs.notifier.is_some());
         for (theirs, ours) in [(theirs.recipient_id, ours.recipient_id), (theirs.sender_id, ours.sender_id)] {
             assert_eq!(ours.len(), theirs.len());
@@ -307,6 +283,7 @@ fn replay(shards: usize) {
         ids: HashMap::new(),
         queues: HashMap::new(),
         contents: HashMap::new(),
+        notifiers: HashMap::new(),
         next_key: 0,
     };
     let skipped: HashSet<&str> = NOT_REPLAYED.iter().flat_map(|(_, names)| names.iter().copied()).collect();
@@ -345,7 +322,7 @@ fn every_step_is_replayed_or_named_with_the_reason_why_not() {
     let unknown: Vec<_> = unique.difference(&names).collect();
     assert!(unknown.is_empty(), "no such steps: {unknown:?}");
     assert!(names.contains(EVENT_AND_RESPONSE_IN_ANY_ORDER));
-    assert_eq!(names.len() - unique.len(), 59, "the number of replayed steps and notes");
+    assert_eq!(names.len() - unique.len(), 99, "the number of replayed steps and notes");
 }
 
 #[test]

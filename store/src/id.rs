@@ -11,6 +11,12 @@ use siphasher::sip::SipHasher13;
 /// The ID of a queue for one of its parties: 24 random bytes.
 pub type QueueId = [u8; ID_BYTES];
 
+/// The ID of a service: 24 random bytes.
+pub type ServiceId = [u8; ID_BYTES];
+
+/// SHA-256 of a service's identity certificate.
+pub type Fingerprint = [u8; 32];
+
 /// Partitions of a router's state. The hash has one byte for them.
 pub const PARTITIONS: usize = 256;
 
@@ -30,41 +36,40 @@ impl IdHash {
 
     pub fn bucket(self) -> Bucket {
         let [partition, sub, ..] = self.0.to_be_bytes();
-        Bucket(u16::from(partition) << 6 | u16::from(sub >> 2))
+        Bucket::new(partition, sub)
     }
 }
 
 /// Buckets of a partition.
-pub const BUCKETS_PER_PARTITION: usize = 64;
+pub const BUCKETS_PER_PARTITION: usize = 256;
 /// Buckets of a router's state.
 pub const BUCKETS: usize = PARTITIONS * BUCKETS_PER_PARTITION;
 
-/// A 64th of a partition: what a log writes at once when it renews its image of the state.
+/// A 256th of a partition: what a log writes at once when it renews its image of the state.
 /// Below [`BUCKETS`]; the buckets of a partition are neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bucket(u16);
 
 impl Bucket {
-    pub fn new(partition: u8, sub: u8) -> Option<Self> {
-        (usize::from(sub) < BUCKETS_PER_PARTITION).then(|| Self(u16::from(partition) << 6 | u16::from(sub)))
+    pub fn new(partition: u8, sub: u8) -> Self {
+        Self(u16::from_be_bytes([partition, sub]))
     }
 
     pub fn partition(self) -> u8 {
-        // 14 bits less 6 are 8.
-        u8::try_from(self.0 >> 6).unwrap_or(u8::MAX)
+        self.0.to_be_bytes()[0]
     }
 
-    /// Below [`BUCKETS_PER_PARTITION`].
     pub fn sub(self) -> u8 {
-        self.0.to_le_bytes()[0] & 63
+        self.0.to_be_bytes()[1]
     }
 
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 
+    /// None from [`BUCKETS`] on.
     pub fn from_index(index: usize) -> Option<Self> {
-        u16::try_from(index).ok().filter(|_| index < BUCKETS).map(Self)
+        u16::try_from(index).ok().map(Self)
     }
 }
 
@@ -85,6 +90,16 @@ impl IdHasher {
 
     pub fn hash(&self, id: &QueueId) -> IdHash {
         IdHash(self.0.hash(id))
+    }
+
+    /// The hash that says where a service lives, of its certificate's fingerprint: a handshake knows nothing else.
+    pub fn hash_fingerprint(&self, fingerprint: &Fingerprint) -> IdHash {
+        IdHash(self.0.hash(fingerprint))
+    }
+
+    /// Tells a link's fixed data from other data without keeping it.
+    pub fn hash_fixed_data(&self, fixed: &[u8]) -> u64 {
+        self.0.hash(fixed)
     }
 }
 

@@ -6,7 +6,8 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`id`] | queue IDs, the secret hash that maps an ID to a partition, partitions to shards |
-//! | [`queue`] | the record of a queue |
+//! | [`queue`], [`parts`] | the record of a queue; what only some queues have |
+//! | [`service`] | services and their totals |
 //! | [`message`] | messages of one queue: order, quota, expiry |
 //! | [`store`] | the table of queues with its indexes, and the operations on them |
 //! | [`log`] | the durable log: records, group commit, recovery, erasure |
@@ -19,13 +20,17 @@ pub mod disk;
 pub mod id;
 pub mod log;
 pub mod message;
+pub mod parts;
 pub mod queue;
+pub mod service;
 #[cfg(feature = "simulation")]
 pub mod sim;
 pub mod store;
 
-pub use id::{BUCKETS, Bucket, IdHash, IdHasher, PARTITIONS, PartitionMap, QueueId};
-pub use log::{BodyPlace, Entry, Log, MemoryLog, Position, Record, SegmentLog, StoredBody};
+pub use id::{BUCKETS, Bucket, Fingerprint, IdHash, IdHasher, PARTITIONS, PartitionMap, QueueId, ServiceId};
+pub use log::{Applied, BodyPlace, Entry, Log, MemoryLog, Position, Record, SegmentLog, StoredBody};
 pub use message::{Content, Message, MessageId, MessageQueue, Written};
-pub use queue::{NewQueue, Queue, Status};
-pub use store::{DuplicateId, KeyConflict, Party, QueueIx, Store};
+pub use parts::{Link, NOTIFICATION_META_BYTES_MAX, NOTIFICATIONS_MAX, NewNotifier, Notification, Notifier};
+pub use queue::{NewParts, NewQueue, Queue, RECIPIENT_KEYS_MAX, Status};
+pub use service::{Service, ServiceParty, ServiceTotal, id_hash};
+pub use store::{ChangeError, DuplicateId, DuplicateService, KeyConflict, Party, QueueIx, Store};

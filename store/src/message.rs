@@ -26,6 +26,24 @@ pub enum Content<B> {
     Quota,
 }
 
+impl<B> Message<B> {
+    /// None: a quota message.
+    pub fn body(&self) -> Option<&B> {
+        match &self.content {
+            Content::Sent { body, .. } => Some(body),
+            Content::Quota => None,
+        }
+    }
+
+    /// None: a quota message.
+    pub fn into_body(self) -> Option<B> {
+        match self.content {
+            Content::Sent { body, .. } => Some(body),
+            Content::Quota => None,
+        }
+    }
+}
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -82,24 +100,32 @@ impl<B> MessageQueue<B> {
         self.messages.front()
     }
 
-    /// Appends a message, unless the quota is reached: then once a quota message in its place, and nothing more until
-    /// the recipient has taken everything.
-    pub(crate) fn write(&mut self, message: Message<B>, quota: usize) -> Written {
+    /// What [`Store::write`](crate::Store::write) would make of another message: appends it, unless the quota is
+    /// reached; then once a quota message in its place, and nothing more until the recipient has taken everything.
+    pub fn verdict(&self, quota: usize) -> Written {
         let was_empty = self.messages.is_empty();
         if !self.accepts && !was_empty {
-            return Written::OverQuota { marked: false };
-        }
-        self.accepts = self.messages.len() < quota;
-        if self.accepts {
-            self.messages.push_back(message);
+            Written::OverQuota { marked: false }
+        } else if self.messages.len() < quota {
             Written::Stored { was_empty }
         } else {
-            self.messages.push_back(Message { content: Content::Quota, ..message });
             Written::OverQuota { marked: true }
         }
     }
 
-    /// Appends a message that was accepted before, in another life of this queue.
+    pub(crate) fn write(&mut self, message: Message<B>, quota: usize) -> Written {
+        let verdict = self.verdict(quota);
+        match verdict {
+            Written::Stored { .. } => self.restore(message),
+            Written::OverQuota { marked: true } => {
+                self.restore(Message { content: Content::Quota, ..message });
+            }
+            Written::OverQuota { marked: false } => {}
+        }
+        verdict
+    }
+
+    /// Appends a message that was accepted before.
     pub(crate) fn restore(&mut self, message: Message<B>) {
         self.accepts = !matches!(message.content, Content::Quota);
         self.messages.push_back(message);
@@ -123,10 +149,15 @@ impl<B> MessageQueue<B> {
         if self.messages.front()?.id == *id { self.messages.pop_front() } else { None }
     }
 
-    /// Drops, from the front, what came before `before_secs`. At most `most`, so that a shard is never held up.
-    pub(crate) fn expire(&mut self, before_secs: u64, most: usize) -> Vec<Message<B>> {
-        let expired = self.messages.iter().take(most).take_while(|m| m.received_secs < before_secs).count();
-        self.messages.drain(..expired).collect()
+    /// The last of the messages, from the front, that came before `before_secs`. At most the one at place `most`, so that
+    /// a shard is never held up.
+    pub fn expired_through(&self, before_secs: u64, most: usize) -> Option<&MessageId> {
+        let expired = self.messages.iter().take(most).take_while(|m| m.received_secs < before_secs);
+        expired.last().map(|message| &message.id)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Message<B>> {
+        self.messages.iter_mut()
     }
 
     /// Gives memory back after a burst.
@@ -181,8 +212,8 @@ mod tests {
         for (n, secs) in [(1, 10), (2, 20), (3, 30), (4, 5)] {
             queue.write(message(n, secs), 8);
         }
-        assert_eq!(queue.expire(30, 1).len(), 1);
-        assert_eq!(queue.expire(30, 100).len(), 1);
-        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.expired_through(30, 1), Some(&[1; ID_BYTES]));
+        assert_eq!(queue.expired_through(30, 100), Some(&[2; ID_BYTES]));
+        assert_eq!(queue.expired_through(10, 100), None);
     }
 }

@@ -304,14 +304,15 @@ fn a_memory_log_replays_what_was_appended() {
     let taken = Entry { hash, record: Record::Take { queue: id, id: queue_id(3) } };
     log.append(&[taken], &mut places).unwrap();
     log.erase(places[0]);
-    assert_eq!((log.body(places[0]), log.body(places[1])), (None, Some(&b"second"[..])));
+    assert_eq!((log.recorded_body(places[0]), log.recorded_body(places[1])), (None, Some(&b"second"[..])));
     let mut store: Store<BodyPlace> = Store::new(hasher());
     for (_, record) in log.replay() {
         apply(&mut store, record.clone()).unwrap();
     }
     let ix = store.find(Party::Recipient, &id).unwrap();
     assert_eq!(store.first_message(ix).unwrap().id, queue_id(4));
-    let too_large = Entry { hash, record: message(5, &[0; 16_089]) };
+    let body = vec![0; 16_385];
+    let too_large = Entry { hash, record: message(5, &body) };
     assert_eq!(log.append(&[too_large], &mut places), Err(AppendError::TooLarge));
 }
 

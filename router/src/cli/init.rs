@@ -37,11 +37,11 @@ pub struct InitArguments {
     #[arg(long, value_name = "PASSWORD", conflicts_with = "no_password")]
     password: Option<String>,
 
-    /// Write `enable = on` for the store log (the default; no effect yet)
+    /// Write `enable = on` for the store log (the default): keep queues and messages
     #[arg(short = 'l', long)]
     store_log: bool,
 
-    /// Write `enable = off` for the store log
+    /// Write `enable = off` for the store log: memory only
     #[arg(long, conflicts_with = "store_log")]
     disable_store_log: bool,
 

@@ -15,6 +15,10 @@ pub struct StartArguments {
     #[arg(long, value_name = "LOG_LEVEL")]
     log_level: Option<Level>,
 
+    /// Start although a part of the log is damaged; what was there is lost
+    #[arg(long)]
+    skip_damaged: bool,
+
     /// Start in spite of warnings (the server always does)
     #[arg(long)]
     skip_warnings: bool,
@@ -38,6 +42,7 @@ impl StartArguments {
     pub fn options(self) -> StartOptions {
         StartOptions {
             shards: self.shards,
+            skip_damaged: self.skip_damaged,
             log_level: self.log_level.map(|level| match level {
                 Level::Error => LogLevel::Error,
                 Level::Warn => LogLevel::Warn,

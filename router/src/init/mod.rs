@@ -12,7 +12,6 @@ use crate::address::address;
 use crate::clock::now_secs;
 use crate::exit::{Fatal, Reason};
 use crate::files::{self, NewFile};
-use crate::identity::new_id_hash_key_text;
 use crate::ini::{Ini, IniError};
 use crate::paths::Paths;
 use crate::random::random;
@@ -156,12 +155,10 @@ fn write_files(paths: &Paths, identity: &Identity, ini_text: &str) -> Result<(),
     let ca_key = identity.authority.key_pem();
     let ca_certificate = identity.authority.certificate_pem();
     let fingerprint = format!("{}\n", identity.fingerprint);
-    let id_hash_key = new_id_hash_key_text()?;
     // The ini comes last: where it is, all the others are.
     files::write_all(&[
         NewFile { path: &paths.ca_key(), content: &ca_key, mode: files::SECRET_MODE },
         NewFile { path: &paths.ca_certificate(), content: &ca_certificate, mode: files::PUBLIC_MODE },
-        NewFile { path: &paths.id_hash_key(), content: &id_hash_key, mode: files::SECRET_MODE },
         NewFile { path: &paths.server_key(), content: &identity.server.key_pem, mode: files::SECRET_MODE },
         NewFile {
             path: &paths.server_certificate(),

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use ringpost_shard::InactiveClients;
 use ringpost_shard::limits::{Limits, QUEUE_QUOTA};
+use ringpost_store::log::Durability;
 
 use crate::ini::{Ini, IniError};
 use keys::{AUTH, INACTIVE_CLIENTS, INFORMATION, RINGPOST, STORE_LOG, Support, TRANSPORT};
@@ -30,6 +31,7 @@ pub struct Settings {
     pub allow_new_queues: bool,
     pub create_password: Option<String>,
     pub message_ttl_secs: u64,
+    pub notification_ttl_secs: u64,
     pub inactive: Option<InactiveClients>,
     pub source_code: Option<String>,
     pub shards: Shards,
@@ -39,6 +41,16 @@ pub struct Settings {
     /// Messages.
     pub queue_quota: usize,
     pub limits: Limits,
+    /// None: nothing is kept.
+    pub store: Option<StoreSettings>,
+}
+
+/// How queues and messages are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    pub durability: Durability,
+    pub erase_within_secs: u64,
+    pub segment_mib: u64,
 }
 
 /// Something in an ini that is not an error, but not what it seems either.
@@ -60,6 +72,7 @@ impl Settings {
                 .unwrap_or(3_600),
         };
         let ttl_days: u64 = number(ini, STORE_LOG, "expire_messages_days", values::DAYS)?.unwrap_or(21);
+        let ttl_hours: u64 = number(ini, STORE_LOG, "expire_ntfs_hours", values::HOURS)?.unwrap_or(24);
         Ok(Self {
             host: ini
                 .value(TRANSPORT, "host", values::HOST, values::text)?
@@ -69,6 +82,7 @@ impl Settings {
             allow_new_queues: switch(AUTH, "new_queues")?.unwrap_or(true),
             create_password: ini.secret(AUTH, "create_password", values::PASSWORD, values::password)?,
             message_ttl_secs: ttl_days * 86_400,
+            notification_ttl_secs: ttl_hours * 3_600,
             inactive: switch(INACTIVE_CLIENTS, "disconnect")?.unwrap_or(false).then_some(inactive),
             source_code: ini.value(INFORMATION, "source_code", values::HOST, values::text)?,
             shards: ini.value(RINGPOST, "shards", values::SHARDS, values::shards)?.unwrap_or(Shards::Auto),
@@ -78,12 +92,29 @@ impl Settings {
                 .unwrap_or(LogLevel::Info),
             queue_quota: number(ini, RINGPOST, "queue_quota", values::QUOTA)?.unwrap_or(QUEUE_QUOTA),
             limits: read_limits(ini)?,
+            store: read_store(ini)?,
         })
     }
 }
 
 fn number<T: TryFrom<u64>>(ini: &Ini, section: &str, key: &str, range: Range) -> Result<Option<T>, IniError> {
     ini.value(section, key, &range.allowed(), |text| range.number(text))
+}
+
+fn read_store(ini: &Ini) -> Result<Option<StoreSettings>, IniError> {
+    let sync_interval_ms = number(ini, RINGPOST, "sync_interval_ms", values::SYNC_MS)?.unwrap_or(100);
+    let durability = ini.value(RINGPOST, "durability", values::DURABILITY, |text| {
+        values::durability(text, sync_interval_ms)
+    })?;
+    let store = StoreSettings {
+        durability: durability.unwrap_or(Durability::Always),
+        erase_within_secs: number(ini, RINGPOST, "erase_within_secs", values::ERASE_SECS)?.unwrap_or(60),
+        segment_mib: number(ini, RINGPOST, "segment_mib", values::SEGMENT_MIB)?.unwrap_or(64),
+    };
+    // Messages are kept with their queues, so there is nothing to switch; nonsense is an error as everywhere.
+    ini.value(STORE_LOG, "restore_messages", values::SWITCH, values::switch)?;
+    let enabled = ini.value(STORE_LOG, "enable", values::SWITCH, values::switch)?.unwrap_or(true);
+    Ok(enabled.then_some(store))
 }
 
 fn read_limits(ini: &Ini) -> Result<Limits, IniError> {
@@ -105,6 +136,7 @@ fn read_limits(ini: &Ini) -> Result<Limits, IniError> {
         handshakes: count("handshakes", default.handshakes)?,
         session_bytes: bytes("session_memory_mib", 1 << 20, default.session_bytes)?,
         message_bytes: bytes("message_memory_mib", 1 << 20, default.message_bytes)?,
+        queues: count("queues", default.queues)?,
         subscriptions_per_connection: count(
             "subscriptions_per_connection",
             default.subscriptions_per_connection,
@@ -172,6 +204,7 @@ impl fmt::Debug for Settings {
             .field("allow_new_queues", &self.allow_new_queues)
             .field("create_password", &self.create_password.as_ref().map(|_| "..."))
             .field("message_ttl_secs", &self.message_ttl_secs)
+            .field("notification_ttl_secs", &self.notification_ttl_secs)
             .field("inactive", &self.inactive)
             .field("source_code", &self.source_code)
             .field("shards", &self.shards)
@@ -179,6 +212,7 @@ impl fmt::Debug for Settings {
             .field("log_level", &self.log_level)
             .field("queue_quota", &self.queue_quota)
             .field("limits", &self.limits)
+            .field("store", &self.store)
             .finish()
     }
 }

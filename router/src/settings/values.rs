@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
+use ringpost_store::log::Durability;
+
 /// How many shards to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shards {
@@ -44,6 +46,7 @@ pub const PORTS: &str = "port numbers from 1 to 65535, separated by commas, each
 pub const LISTEN: &str = "`all`, or IP addresses separated by commas, each once";
 pub const PASSWORD: &str = "1 to 255 printable ASCII characters, no space, none of @ : /";
 pub const SHARDS: &str = "`auto`, or a number from 1 to 256";
+pub const DURABILITY: &str = "`always`, `interval` or `off`";
 pub const LOG_LEVEL: &str = "`error`, `warn`, `info`, `debug` or `trace`";
 
 /// Whole numbers from the first to the last, both allowed.
@@ -54,11 +57,27 @@ pub struct Range(u64, u64);
 pub const SECONDS: Range = Range(1, 31_536_000);
 /// Up to ten years.
 pub const DAYS: Range = Range(1, 3_650);
+/// Up to ten years.
+pub const HOURS: Range = Range(1, 87_600);
 pub const QUOTA: Range = Range(1, 1_000_000);
 pub const COUNT: Range = Range(1, 100_000_000);
 /// In MiB or KiB: up to 16 TiB or 16 GiB.
 pub const MEMORY: Range = Range(1, 16_777_216);
 pub const TIMEOUT: Range = Range(1, 3_600);
+pub const SYNC_MS: Range = Range(1, 60_000);
+pub const ERASE_SECS: Range = Range(1, 86_400);
+/// The largest place in a file is a block number of 32 bits; larger files only make erasing slower.
+pub const SEGMENT_MIB: Range = Range(1, 1_024);
+
+/// With the milliseconds for `interval`.
+pub fn durability(text: &str, interval_ms: u64) -> Option<Durability> {
+    match text {
+        "always" => Some(Durability::Always),
+        "interval" => Some(Durability::Interval { ms: interval_ms }),
+        "off" => Some(Durability::Off),
+        _ => None,
+    }
+}
 
 impl Range {
     pub fn allowed(self) -> String {

@@ -7,6 +7,7 @@
 //! | `reader`, `writer` | blocks from and to sockets |
 //! | `shard` | what the tasks of a shard share, and how work moves between shards |
 //! | `worker`, `bell` | the mesh and the queue service |
+//! | `state`, `log`, `disk` | loading the state, driving the log, its files |
 //! | `pace` | turns of tasks that always have something to do |
 //! | `sweep` | time limits and expiry |
 //! | `tls` | what is spoken where, TLS configurations |
@@ -17,12 +18,16 @@ mod accept;
 mod address;
 mod bell;
 mod connection;
+mod disk;
 mod farewell;
 mod handshake;
+mod log;
 mod pace;
 mod reader;
 mod shard;
+mod signal;
 mod start;
+mod state;
 mod stop;
 mod sweep;
 mod sys;
@@ -32,6 +37,7 @@ mod worker;
 mod writer;
 
 pub use start::{Config, FatalError, InactiveClients, Router, StartError};
+pub use state::{DataConfig, Recovered};
 pub use stop::StopMode;
 pub use tls::{Entry, Listener, TlsOptions};
 

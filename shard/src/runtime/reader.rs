@@ -365,7 +365,7 @@ fn receive_block(
                 else {
                     return Err(Close::BadBlock);
                 };
-                homes.push((shard.home(transmission.entity_id), (start, len)));
+                homes.push((shard.home_of(&transmission, session.version), (start, len)));
             }
             Err(bad) => {
                 shard.counters.error(&bad.error);

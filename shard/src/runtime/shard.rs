@@ -10,8 +10,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hashbrown::HashMap;
 use rand_chacha::ChaCha20Rng;
+use ringpost_protocol::command::{Command, QueueRequest};
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::tls::{KEY_UPDATE_RECORD_BYTES, SEALED_BLOCK_BYTES};
+use ringpost_protocol::transmission::Transmission;
+use ringpost_protocol::version::SmpVersion;
 use ringpost_store::{IdHasher, PartitionMap};
 use slab::Slab;
 
@@ -19,11 +22,16 @@ use super::address::{AddressKey, OfAddress};
 use super::bell::SocketBell;
 use super::connection::Connection;
 use super::{RouterConfig, StopState};
+use crate::aliases::Aliases;
 use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
+use crate::links::LinkDirectory;
 use crate::mesh::Endpoint;
 use crate::service::{Batch, ConnRef, Output, Progress, Service};
+
+use super::log::LogDesk;
+use super::state::ShardLog;
 
 /// What one shard sends to another.
 #[derive(Debug)]
@@ -79,8 +87,11 @@ pub struct Shard {
     pub counters: Arc<Counters>,
     pub map: PartitionMap,
     pub hasher: IdHasher,
+    pub aliases: Arc<Aliases>,
+    pub links: Arc<LinkDirectory>,
     pub arena: Rc<Arena>,
-    pub service: RefCell<Service>,
+    pub service: RefCell<Service<ShardLog>>,
+    pub log: LogDesk,
     pub random: RefCell<ChaCha20Rng>,
     pub endpoint: RefCell<Endpoint<Posted, SocketBell>>,
     /// Letters that found their lane full, by shard.
@@ -109,7 +120,9 @@ impl Shard {
         map: PartitionMap,
         endpoint: Endpoint<Posted, SocketBell>,
         arena: Rc<Arena>,
-        service: Service,
+        service: Service<ShardLog>,
+        aliases: Arc<Aliases>,
+        links: Arc<LinkDirectory>,
         random: ChaCha20Rng,
         connections_of_all: Arc<AtomicUsize>,
     ) -> Rc<Self> {
@@ -124,6 +137,9 @@ impl Shard {
             hasher,
             arena,
             service: RefCell::new(service),
+            log: LogDesk::default(),
+            aliases,
+            links,
             random: RefCell::new(random),
             endpoint: RefCell::new(endpoint),
             overflow: RefCell::new((0..shards).map(|_| VecDeque::new()).collect()),
@@ -150,7 +166,22 @@ impl Shard {
 
     /// The home of a queue ID. Whatever cannot be an ID of ours is answered here.
     pub fn home(&self, entity_id: &[u8]) -> usize {
-        entity_id.try_into().map_or(self.id, |id| self.map.home(self.hasher.hash(id).partition()))
+        entity_id.try_into().map_or(self.id, |id| {
+            let hash = self.hasher.hash(id);
+            self.map.home(self.aliases.partition(hash))
+        })
+    }
+
+    /// The home of a transmission's queue.
+    pub fn home_of(&self, transmission: &Transmission<'_>, version: SmpVersion) -> usize {
+        match routed_by(transmission, version) {
+            RoutedBy::Entity => self.home(transmission.entity_id),
+            RoutedBy::Sender(sender_id) => self.home(sender_id),
+            RoutedBy::Link => transmission.entity_id.try_into().map_or(self.id, |id| {
+                let hash = self.hasher.hash(id);
+                self.map.home(self.links.partition(hash))
+            }),
+        }
     }
 
     pub fn reference(&self, place: usize) -> Option<ConnRef> {
@@ -250,8 +281,23 @@ impl Shard {
         if goes_on == Progress::GoesOn {
             self.defer(Work::Resume { conn });
         }
-        for output in service.take_outputs() {
+        self.after_service(&mut service);
+    }
+
+    /// Takes what the service has for others: to be called after whatever it did.
+    pub fn after_service(&self, service: &mut Service<ShardLog>) {
+        while let Some(output) = service.next_output() {
             self.route(output);
+        }
+        for conn in service.take_resumable() {
+            self.defer(Work::Resume { conn });
+        }
+        let fetches = service.take_fetches();
+        if !fetches.is_empty() {
+            self.log.fetch(fetches);
+        }
+        if service.log().segments().is_some_and(|log| log.has_pending() && !log.is_committing()) {
+            self.log.appended();
         }
         if service.has_starved() {
             self.kick();
@@ -341,6 +387,34 @@ impl Shard {
                 }
             }
         }
+    }
+}
+
+/// What of a transmission says where it is to be executed.
+enum RoutedBy<'a> {
+    Entity,
+    /// The entity is a link.
+    Link,
+    /// A queue is to be made for this sender ID.
+    Sender(&'a [u8]),
+}
+
+fn routed_by<'a>(transmission: &Transmission<'a>, version: SmpVersion) -> RoutedBy<'a> {
+    let command = transmission.command;
+    if command == b"LGET" || command.starts_with(b"LKEY ") {
+        return RoutedBy::Link;
+    }
+    if version < SmpVersion::SHORT_LINKS || !command.starts_with(b"NEW ") {
+        return RoutedBy::Entity;
+    }
+    // It is parsed once more where it is executed; the signature that is checked there costs a hundred times that.
+    match Command::parse(version, command) {
+        Ok(Command::New(new)) => match new.request {
+            Some(QueueRequest::Messaging(Some(link))) => RoutedBy::Sender(link.sender_id),
+            Some(QueueRequest::Contact(Some(link))) => RoutedBy::Sender(link.sender_id),
+            _ => RoutedBy::Entity,
+        },
+        _ => RoutedBy::Entity,
     }
 }
 

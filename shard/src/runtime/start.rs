@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,22 +13,28 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
-use ringpost_store::{IdHasher, PARTITIONS, PartitionMap};
+use ringpost_store::disk::HeapBuffers;
+use ringpost_store::{IdHasher, MemoryLog, PARTITIONS, PartitionMap, SegmentLog};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bell::{self, Ear, SocketBell};
+use super::disk::ShardDisk;
 use super::shard::{Posted, Shard};
+use super::state::{self, DataConfig, Recovered, ShardLog, ShardState};
 use super::stop::{StopMode, StopState};
 use super::tls::{Listener, TlsConfigs, TlsOptions};
-use super::{RouterConfig, accept, sweep, sys, worker};
+use super::{RouterConfig, accept, log, sweep, sys, worker};
+use crate::aliases::Aliases;
 use crate::arena::{Arena, BUFFER_BYTES};
 use crate::counters::Counters;
 use crate::limits::{FREE_BLOCKS_KEPT, Limits, MESH_LANE_SLOTS};
+use crate::links::LinkDirectory;
 use crate::mesh::{Endpoint, mesh};
 use crate::service::{Service, ServiceConfig};
 
-/// Registered with each of a shard's three rings. The router's sockets do not use registered memory; glommio wants some.
-const IO_MEMORY_BYTES: usize = 64 << 10;
+/// Registered with each of a shard's three rings: commits are written from there. As much as the limit allows.
+const IO_MEMORY_BYTES: [usize; 5] = [1 << 20, 512 << 10, 256 << 10, 128 << 10, IO_MEMORY_BYTES_MIN];
+const IO_MEMORY_BYTES_MIN: usize = 64 << 10;
 const RINGS_PER_SHARD: u64 = 3;
 /// What glommio asks for, whatever it needs.
 const LOCKED_MEMORY_MIN_BYTES: u64 = 512 << 10;
@@ -56,11 +63,15 @@ pub struct Config {
     pub create_password: Option<String>,
     /// None: messages do not expire.
     pub message_ttl_secs: Option<u64>,
+    /// Notifications for notifiers that are away are dropped after this time.
+    pub notification_ttl_secs: u64,
     /// Between two rounds of the search for expired messages.
     pub expiry_interval_secs: u64,
     pub queue_quota: usize,
     pub inactive: Option<InactiveClients>,
     pub limits: Limits,
+    /// None: nothing outlives the process.
+    pub data: Option<DataConfig>,
 }
 
 /// When connections without subscriptions and without traffic are closed.
@@ -95,6 +106,10 @@ pub enum StartError {
     Bell(String),
     #[error("the certificate cannot be used for TLS: {0}")]
     Tls(String),
+    #[error("the queues and messages cannot be loaded: {0}")]
+    Log(#[from] ringpost_store::log::StartError),
+    #[error("the files of the log cannot be opened: {0}")]
+    LogFiles(String),
 }
 
 /// Why a running router ended by itself.
@@ -102,6 +117,8 @@ pub enum StartError {
 pub enum FatalError {
     #[error("shard {shard} ended: {reason}")]
     Shard { shard: usize, reason: String },
+    #[error("the log failed: {0}")]
+    Log(String),
 }
 
 /// A running router.
@@ -109,6 +126,7 @@ pub struct Router {
     addresses: Vec<SocketAddr>,
     stop: Arc<StopState>,
     counters: Vec<Arc<Counters>>,
+    recovered: Recovered,
     threads: Vec<(usize, JoinHandle<Result<(), String>>)>,
 }
 
@@ -123,7 +141,11 @@ struct Seed {
     id: usize,
     config: Arc<RouterConfig>,
     service: ServiceConfig,
-    hasher: IdHasher,
+    state: ShardState,
+    aliases: Arc<Aliases>,
+    links: Arc<LinkDirectory>,
+    data_directory: Option<PathBuf>,
+    io_memory_bytes: usize,
     map: PartitionMap,
     endpoint: Endpoint<Posted, SocketBell>,
     ear: std::os::unix::net::UnixStream,
@@ -138,7 +160,7 @@ impl Router {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let shards = config.shards;
         let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
-        check_locked_memory(shards)?;
+        let io_memory_bytes = io_memory(shards)?;
         let wanted: Vec<SocketAddr> = config.listen.iter().map(|listener| listener.address).collect();
         let (addresses, mut listeners) = listen(&wanted, shards)?;
         let tls = TlsConfigs::new(&config.tls, &config.credentials, &config.listen)?;
@@ -153,23 +175,41 @@ impl Router {
             expiry_interval_secs: config.expiry_interval_secs,
             shards,
         });
+        let links = Arc::new(LinkDirectory::default());
         let service = ServiceConfig {
             allow_new_queues: config.allow_new_queues,
             create_password: config.create_password.map(|password| password.into_bytes().into_boxed_slice()),
             queue_quota: config.queue_quota,
             message_ttl_secs: config.message_ttl_secs,
+            notification_ttl_secs: config.notification_ttl_secs,
+            links: Arc::clone(&links),
             message_bytes_max: limits.message_bytes / shards,
+            queues_max: limits.queues.div_ceil(shards),
             subscriptions_per_connection: limits.subscriptions_per_connection,
             delivery_credit: router_config.delivery_credit(),
         };
+        let hasher = IdHasher::new(&config.id_hash_key);
+        let (states, recovered) = state::load(config.data.as_ref(), shards, hasher)?;
+        let mut aliases = Aliases::default();
+        for state in &states {
+            aliases.add(&state.store);
+            links.add(&state.store);
+        }
+        let aliases = Arc::new(aliases);
         let stop = Arc::new(StopState::new(shards));
         let counters: Vec<Arc<Counters>> = (0..shards).map(|_| Arc::default()).collect();
         let cpus = sys::allowed_cpus();
-        let mut router =
-            Self { addresses, stop: Arc::clone(&stop), counters: counters.clone(), threads: Vec::new() };
+        let mut router = Self {
+            addresses,
+            stop: Arc::clone(&stop),
+            counters: counters.clone(),
+            recovered,
+            threads: Vec::new(),
+        };
         let (started, starts) = std::sync::mpsc::channel();
         let (bells, ears) = bells(shards)?;
-        for ((endpoint, ear), counters) in mesh(bells, MESH_LANE_SLOTS).into_iter().zip(ears).zip(counters) {
+        let ends = mesh(bells, MESH_LANE_SLOTS).into_iter().zip(ears);
+        for (((endpoint, ear), counters), state) in ends.zip(counters).zip(states) {
             let id = endpoint.shard();
             let mut seed_bytes = [0; 32];
             getrandom::fill(&mut seed_bytes).map_err(|error| StartError::Random(error.to_string()))?;
@@ -177,7 +217,11 @@ impl Router {
                 id,
                 config: Arc::clone(&router_config),
                 service: service.clone(),
-                hasher: IdHasher::new(&config.id_hash_key),
+                state,
+                aliases: Arc::clone(&aliases),
+                links: Arc::clone(&links),
+                data_directory: config.data.as_ref().map(|data| data.directory.clone()),
+                io_memory_bytes,
                 map,
                 endpoint,
                 ear,
@@ -196,7 +240,7 @@ impl Router {
         for _ in 0..shards {
             match starts.recv() {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(router.abandon(StartError::IoUring(error))),
+                Ok(Err(error)) => return Err(router.abandon(error)),
                 Err(_) => return Err(router.abandon(StartError::IoUring("an executor ended".into()))),
             }
         }
@@ -211,6 +255,11 @@ impl Router {
     /// Where the router listens, with the ports that the system chose for port 0.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What was loaded from the data directory.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
     }
 
     pub fn request_stop(&self, mode: StopMode) {
@@ -246,7 +295,10 @@ impl Router {
             self.stop.request(StopMode::Immediate);
             result = result.and(Err(FatalError::Shard { shard, reason }));
         }
-        result
+        match self.stop.log_failure() {
+            Some(failure) => Err(FatalError::Log(failure)),
+            None => result,
+        }
     }
 }
 
@@ -264,14 +316,20 @@ fn sum(shards: &[Arc<Counters>]) -> Vec<(&'static str, u64)> {
     sums
 }
 
-fn check_locked_memory(shards: usize) -> Result<(), StartError> {
-    let Some(limit_bytes) = sys::locked_memory_limit_bytes() else { return Ok(()) };
-    let needed_bytes =
-        (shards as u64 * RINGS_PER_SHARD * IO_MEMORY_BYTES as u64).max(LOCKED_MEMORY_MIN_BYTES);
-    if limit_bytes < needed_bytes {
-        return Err(StartError::LockedMemory { shards, needed_bytes, limit_bytes });
+/// The memory of a ring that fits into the limit.
+fn io_memory(shards: usize) -> Result<usize, StartError> {
+    let limit_bytes = sys::locked_memory_limit_bytes().unwrap_or(u64::MAX);
+    let needed_bytes = |ring_bytes: usize| {
+        (shards as u64 * RINGS_PER_SHARD * ring_bytes as u64).max(LOCKED_MEMORY_MIN_BYTES)
+    };
+    // Half of the limit is left to others of this user.
+    let most = IO_MEMORY_BYTES.into_iter().find(|&ring_bytes| needed_bytes(ring_bytes) <= limit_bytes / 2);
+    let needed_bytes = needed_bytes(IO_MEMORY_BYTES_MIN);
+    match most {
+        Some(ring_bytes) => Ok(ring_bytes),
+        None if needed_bytes <= limit_bytes => Ok(IO_MEMORY_BYTES_MIN),
+        None => Err(StartError::LockedMemory { shards, needed_bytes, limit_bytes }),
     }
-    Ok(())
 }
 
 #[allow(clippy::type_complexity)]
@@ -320,7 +378,7 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-type Started = std::sync::mpsc::Sender<Result<(), String>>;
+type Started = std::sync::mpsc::Sender<Result<(), StartError>>;
 
 fn spawn(
     seed: Seed,
@@ -333,7 +391,7 @@ fn spawn(
         .spawn(move || {
             let executor = LocalExecutorBuilder::new(placement)
                 .name(&format!("shard-{}", seed.id))
-                .io_memory(IO_MEMORY_BYTES)
+                .io_memory(seed.io_memory_bytes)
                 .ring_depth(RING_ENTRIES)
                 .preempt_timer(PREEMPT_AFTER)
                 .make();
@@ -342,14 +400,13 @@ fn spawn(
                 Err(error) => {
                     let error = error.to_string();
                     // The receiver waits for every shard.
-                    let _ = started.send(Err(error.clone()));
+                    let _ = started.send(Err(StartError::IoUring(error.clone())));
                     return Err(error);
                 }
             };
             // If a shard ends without having been asked to, the others must not go on without its queues.
             let _ends = EndsAll(stop);
-            executor.run(run(seed, started));
-            Ok(())
+            executor.run(run(seed, started))
         })
         .map_err(|error| StartError::IoUring(error.to_string()))
 }
@@ -365,19 +422,28 @@ impl Drop for EndsAll {
 }
 
 /// A shard's life.
-async fn run(seed: Seed, started: Started) {
+async fn run(seed: Seed, started: Started) -> Result<(), String> {
     let limits = &seed.config.limits;
     let lent_max = (limits.session_bytes / seed.config.shards / BUFFER_BYTES).max(4);
     let arena = Arena::new(lent_max, FREE_BLOCKS_KEPT);
     let mut random = seed.random;
+    let (log, disk) = match open_log(seed.state.log, seed.data_directory).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            let _ = started.send(Err(StartError::LogFiles(error.to_string())));
+            return Err(error.to_string());
+        }
+    };
     let service = Service::new(
         seed.service,
-        seed.hasher,
+        seed.state.store,
+        log,
         seed.map.partitions(seed.id),
         std::rc::Rc::clone(&arena),
         ChaCha20Rng::from_rng(&mut random),
         Arc::clone(&seed.counters),
     );
+    service.publish();
     let connections = Arc::clone(&seed.stop.connections);
     let shard = Shard::new(
         seed.id,
@@ -388,12 +454,19 @@ async fn run(seed: Seed, started: Started) {
         seed.endpoint,
         arena,
         service,
+        seed.aliases,
+        seed.links,
         random,
         connections,
     );
     let letters =
         glommio::spawn_local(worker::exchange_letters(std::rc::Rc::clone(&shard), Ear::new(seed.ear)));
     let work = glommio::spawn_local(worker::work(std::rc::Rc::clone(&shard)));
+    let log_tasks = disk.map(|disk| {
+        let drive = log::drive(std::rc::Rc::clone(&shard), std::rc::Rc::clone(&disk));
+        let read = log::read_bodies(std::rc::Rc::clone(&shard), disk);
+        (glommio::spawn_local(drive), glommio::spawn_local(read))
+    });
     let acceptors: Vec<_> = seed
         .listeners
         .into_iter()
@@ -408,4 +481,22 @@ async fn run(seed: Seed, started: Started) {
     sweep::run(std::rc::Rc::clone(&shard), || drop(acceptors.take())).await;
     letters.cancel().await;
     work.cancel().await;
+    if let Some((drive, read)) = log_tasks {
+        shard.log.stop().await;
+        drive.cancel().await;
+        read.cancel().await;
+    }
+    Ok(())
+}
+
+type OpenedLog = (ShardLog, Option<std::rc::Rc<ShardDisk>>);
+
+/// The log of this shard, with buffers of this executor.
+async fn open_log(log: Option<SegmentLog<HeapBuffers>>, directory: Option<PathBuf>) -> io::Result<OpenedLog> {
+    let (Some(log), Some(directory)) = (log, directory) else {
+        return Ok((ShardLog::Memory(MemoryLog::new()), None));
+    };
+    let (disk, buffers) = ShardDisk::open(directory).await?;
+    let log = ShardLog::Segments(Box::new(log.with_buffers(buffers)));
+    Ok((log, Some(std::rc::Rc::new(disk))))
 }

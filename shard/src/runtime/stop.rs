@@ -1,7 +1,7 @@
 //! Asking the shards to stop, from any thread.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use atomic_waker::AtomicWaker;
 
@@ -22,6 +22,8 @@ pub(super) struct StopState {
     pub connections: Arc<AtomicUsize>,
     /// Wakes the sweep of each shard.
     wakers: Vec<AtomicWaker>,
+    /// Why a log has failed.
+    log_failure: Mutex<Option<String>>,
 }
 
 impl StopState {
@@ -30,6 +32,7 @@ impl StopState {
             mode: AtomicU8::new(StopMode::Run as u8),
             connections: Arc::default(),
             wakers: std::iter::repeat_with(AtomicWaker::new).take(shards).collect(),
+            log_failure: Mutex::default(),
         }
     }
 
@@ -45,6 +48,16 @@ impl StopState {
     pub fn request(&self, mode: StopMode) {
         self.mode.fetch_max(mode as u8, Ordering::AcqRel);
         self.wakers.iter().for_each(AtomicWaker::wake);
+    }
+
+    /// A log has failed: nothing may be answered any more.
+    pub fn fail_log(&self, why: String) {
+        self.log_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.request(StopMode::Immediate);
+    }
+
+    pub fn log_failure(&self) -> Option<String> {
+        self.log_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn all_connections_ended(&self) -> bool {

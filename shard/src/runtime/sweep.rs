@@ -81,7 +81,12 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
         }
         sweep_connections(&shard, now, inactive.map(|i| Duration::from_secs(i.ttl_secs))).await;
         if now >= next_expiry {
-            let complete = shard.service.borrow_mut().expire_step(Shard::now_secs());
+            let complete = {
+                let mut service = shard.service.borrow_mut();
+                let complete = service.expire_step(Shard::now_secs());
+                shard.after_service(&mut service);
+                complete
+            };
             if complete {
                 next_expiry = now + Duration::from_secs(shard.config.expiry_interval_secs);
             }
@@ -143,9 +148,7 @@ async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duratio
 fn retry_deliveries(shard: &Shard) {
     let mut service = shard.service.borrow_mut();
     service.retry_starved();
-    for output in service.take_outputs() {
-        shard.route(output);
-    }
+    shard.after_service(&mut service);
 }
 
 fn publish(shard: &Shard) {

@@ -5,7 +5,7 @@ use ringpost_protocol::crypto::delivery::{DeliveryHeader, seal_delivery, seal_me
 use ringpost_protocol::limits::{BLOCK_CONTENT_BYTES, DELIVERY_ENCRYPTED_BYTES, ID_BYTES};
 use ringpost_store::{Content, Message, Queue};
 
-use super::body::Body;
+use super::body::{Body, Form};
 use super::session::Session;
 use crate::arena::{BUFFER_BYTES, Detached};
 
@@ -50,7 +50,8 @@ fn front_bytes(session: &Session, corr_id_bytes: usize) -> usize {
     2 + 1 + session_id + 1 + corr_id_bytes + 1 + ID_BYTES + b"MSG ".len() + 1 + ID_BYTES
 }
 
-/// Encrypts a message for its recipient into `block`. None if it does not fit because of its correlation ID.
+/// Encrypts a message for its recipient into `block`. None if it does not fit because of its correlation ID, or its body
+/// is not in memory.
 pub fn deliver(
     mut block: Detached,
     session: &Session,
@@ -80,12 +81,14 @@ pub fn deliver(
     let timestamp_secs = i64::try_from(message.received_secs).ok()?;
     match &message.content {
         Content::Quota => seal_quota(&key, &message.id, timestamp_secs, out),
-        Content::Sent { flags, body } => match body {
-            Body::Own(bytes) => {
+        Content::Sent { flags, body } => match &body.form {
+            Form::Own(bytes) => {
                 let header = DeliveryHeader { timestamp_secs, flags: *flags };
                 seal_message(&key, &message.id, header, bytes, out).ok()?;
             }
-            Body::Kept { .. } => seal_delivery(&key, &message.id, body.clear()?, out),
+            Form::Kept { .. } => seal_delivery(&key, &message.id, body.clear()?, out),
+            // Whoever delivers has looked whether it is here.
+            Form::Away => return None,
         },
     }
     Some(OutMessage { block, start: u16::try_from(start).ok()? })

@@ -23,7 +23,8 @@ pub enum Reading {
 pub fn queue_info(queue: &Queue<Body>, reading: &Reading) -> String {
     use std::fmt::Write;
     let secured = queue.sender_key.is_some();
-    let mut json = format!(r#"{{"qiSnd":{secured},"qiNtf":false"#);
+    let notified = queue.notifier().is_some();
+    let mut json = format!(r#"{{"qiSnd":{secured},"qiNtf":{notified}"#);
     let (thread, delivered) = match reading {
         Reading::No => ("", &None),
         Reading::Subscribed { delivered } => ("noSub", delivered),

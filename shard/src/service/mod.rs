@@ -5,19 +5,29 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `commands` | the meaning of each command |
+//! | `commands` | from a transmission to the meaning of its command |
+//! | `recipient`, `sender` | what each party may ask for |
+//! | `links`, `notifications` | short links; telling notifiers |
+//! | `ledger` | changes: appended to the log, then made, then told |
+//! | `bodies` | which bodies are in memory, and fetching the others |
 //! | `create` | NEW: keys, and IDs that fall into one partition |
 //! | `verify`, `secrets` | authorizations, in time that tells nothing |
 //! | `subscribers` | who receives from which queue, and with how much credit |
 //! | `delivery`, `body` | messages at rest and on their way out |
 //! | `info` | the answer to QUE |
 
+mod bodies;
 mod body;
 mod commands;
 mod create;
 mod delivery;
 mod info;
+mod ledger;
+mod links;
+mod notifications;
+mod recipient;
 mod secrets;
+mod sender;
 mod session;
 mod subscribers;
 mod verify;
@@ -33,15 +43,20 @@ use std::sync::Arc;
 use rand_chacha::ChaCha20Rng;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::{Format, write_response};
-use ringpost_store::{IdHasher, QueueIx, Store};
+use ringpost_store::{BodyPlace, Content, Log, Message, Notification, Position, QueueIx, Store};
 
+pub use bodies::Fetch;
 pub use body::Body;
 pub use delivery::{MSG_BODY_AT, OutMessage};
 pub use session::{Batch, BatchData, ConnRef, Session};
 
 use crate::arena::Arena;
 use crate::counters::Counters;
-use crate::limits::{EXPIRY_STEP_MESSAGES, EXPIRY_STEP_OLD_QUEUES, EXPIRY_STEP_QUEUES};
+use crate::limits::{EXPIRY_STEP_OLD_QUEUES, EXPIRY_STEP_QUEUES};
+use crate::links::LinkDirectory;
+use bodies::{Cache, Fetching};
+use commands::Executed;
+use ledger::Held;
 use subscribers::Subscribers;
 
 /// What the operator decides about queues.
@@ -54,8 +69,15 @@ pub struct ServiceConfig {
     pub queue_quota: usize,
     /// Messages are dropped after this time. None: never.
     pub message_ttl_secs: Option<u64>,
-    /// This shard's part of the limit.
+    /// Kept notifications are dropped after this time.
+    pub notification_ttl_secs: u64,
+    /// Of all shards.
+    pub links: Arc<LinkDirectory>,
+    /// This shard's part of the limit of bodies in memory. Above it the oldest are left to the log; where the log keeps
+    /// none, SEND is refused.
     pub message_bytes_max: usize,
+    /// This shard's part of the limit of queues: above it, NEW is refused.
+    pub queues_max: usize,
     pub subscriptions_per_connection: usize,
     /// Blocks of messages that may be under way to one connection.
     pub delivery_credit: usize,
@@ -79,10 +101,22 @@ pub enum Progress {
     GoesOn,
 }
 
+/// The queues of a shard. `L` makes their changes durable.
 #[derive(Debug)]
-pub struct Service {
+pub struct Service<L> {
     config: ServiceConfig,
     store: Store<Body>,
+    log: L,
+    /// The end of what was appended.
+    appended: Position,
+    /// Of the bodies that were appended last.
+    places: Vec<BodyPlace>,
+    held: Held,
+    /// Connections whose batches wait for the log to move, and those whose batches can go on.
+    waits_for_log: Vec<ConnRef>,
+    resumable: Vec<ConnRef>,
+    cache: Cache,
+    fetching: Fetching,
     subscribers: Subscribers,
     arena: Rc<Arena>,
     random: ChaCha20Rng,
@@ -92,19 +126,22 @@ pub struct Service {
     responses: Vec<u8>,
     /// Queues that may have something to deliver after the current turn's responses.
     to_deliver: Vec<QueueIx>,
+    /// Notifications for notifiers that subscribe, to be sent after the current turn's responses.
+    to_notify: Vec<(QueueIx, Notification)>,
     /// A check in this turn took as long as a turn may.
     turn_spent: bool,
     /// Connections whose line could not move for want of a block.
     starved: VecDeque<ConnRef>,
-    outputs: Vec<Output>,
     expiry_place: u32,
     counters: Arc<Counters>,
 }
 
-impl Service {
+impl<L: Log> Service<L> {
+    /// A service of the queues in `store`, whose records `log` has.
     pub fn new(
         config: ServiceConfig,
-        hasher: IdHasher,
+        store: Store<Body>,
+        log: L,
         partitions: Range<usize>,
         arena: Rc<Arena>,
         random: ChaCha20Rng,
@@ -113,16 +150,24 @@ impl Service {
         Self {
             subscribers: Subscribers::new(config.delivery_credit),
             config,
-            store: Store::new(hasher),
+            store,
+            log,
+            appended: Position::default(),
+            places: Vec::new(),
+            held: Held::default(),
+            waits_for_log: Vec::new(),
+            resumable: Vec::new(),
+            cache: Cache::default(),
+            fetching: Fetching::default(),
             arena,
             random,
             partitions,
             message_bytes: 0,
             responses: Vec::new(),
             to_deliver: Vec::new(),
+            to_notify: Vec::new(),
             turn_spent: false,
             starved: VecDeque::new(),
-            outputs: Vec::new(),
             expiry_place: 0,
             counters,
         }
@@ -141,9 +186,19 @@ impl Service {
         self.subscribers.len()
     }
 
-    /// What is to be sent since the last call, in order.
-    pub fn take_outputs(&mut self) -> std::vec::Drain<'_, Output> {
-        self.outputs.drain(..)
+    pub fn log(&self) -> &L {
+        &self.log
+    }
+
+    /// The log with the state that it needs to go on.
+    pub fn log_and_store(&mut self) -> (&mut L, &Store<Body>) {
+        (&mut self.log, &self.store)
+    }
+
+    /// Puts the state that was loaded into the counters.
+    pub fn publish(&self) {
+        self.counters.queues.set(self.store.queue_count());
+        self.counters.messages.set(self.store.message_count());
     }
 
     /// Takes a batch and processes at most `most` of its transmissions. When a batch is done its last
@@ -172,11 +227,11 @@ impl Service {
     fn turn(&mut self, mut batch: Box<Batch>, most: usize, now_secs: u64) -> Progress {
         let session = Arc::clone(&batch.session);
         let end = batch.transmissions.len().min(batch.next + most);
-        let mut wants_credit = false;
+        let mut waits = false;
         self.turn_spent = false;
         while batch.next < end && !self.turn_spent {
-            if !self.execute(&session, &mut batch, now_secs) {
-                wants_credit = true;
+            if self.execute(&session, &mut batch, now_secs) == Executed::Waits {
+                waits = true;
                 break;
             }
             self.counters.commands.add(1);
@@ -184,12 +239,13 @@ impl Service {
         }
         let done = batch.next >= batch.transmissions.len();
         self.flush(session.conn, done);
+        self.tell_notifiers();
         for queue in std::mem::take(&mut self.to_deliver) {
             self.deliver_or_wait(queue);
         }
         if !done {
             self.subscribers.peer(&session).waiting.push_front(batch);
-            return if wants_credit { Progress::Rests } else { self.goes_on(session.conn) };
+            return if waits { Progress::Rests } else { self.goes_on(session.conn) };
         }
         if let BatchData::Block(block) = std::mem::replace(&mut batch.data, BatchData::Taken) {
             self.arena.recycle(block);
@@ -241,11 +297,15 @@ impl Service {
 
     /// One step of the search for expired messages. True when a round through all queues is complete.
     pub fn expire_step(&mut self, now_secs: u64) -> bool {
-        let Some(ttl_secs) = self.config.message_ttl_secs else { return true };
-        let before_secs = now_secs.saturating_sub(ttl_secs);
+        // Where messages do not expire none is older than this.
+        let before_secs =
+            self.config.message_ttl_secs.map_or(0, |ttl_secs| now_secs.saturating_sub(ttl_secs));
+        let notified_before_secs = now_secs.saturating_sub(self.config.notification_ttl_secs);
         let is_old = |queue: &ringpost_store::Queue<Body>| {
             let first = queue.messages().and_then(|messages| messages.first());
+            let kept = queue.notifier().and_then(|notifier| notifier.notifications().first());
             first.is_some_and(|message| message.received_secs < before_secs)
+                || kept.is_some_and(|notification| notification.received_secs < notified_before_secs)
         };
         let end = self.expiry_place.saturating_add(u32::try_from(EXPIRY_STEP_QUEUES).unwrap_or(u32::MAX));
         let old: Vec<QueueIx> = self
@@ -256,7 +316,13 @@ impl Service {
             .take(EXPIRY_STEP_OLD_QUEUES)
             .collect();
         for queue in &old {
-            self.expire_queue(*queue, before_secs);
+            let expired = self
+                .expire_queue(*queue, before_secs)
+                .and_then(|()| self.expire_notifications(*queue, notified_before_secs));
+            if expired.is_err() {
+                // The log is behind, or there is no space: the same step again later.
+                return true;
+            }
         }
         if old.len() == EXPIRY_STEP_OLD_QUEUES {
             // There may be more of them among these places.
@@ -265,15 +331,6 @@ impl Service {
         let round_complete = end >= self.store.places();
         self.expiry_place = if round_complete { 0 } else { end };
         round_complete
-    }
-
-    fn expire_queue(&mut self, queue: QueueIx, before_secs: u64) {
-        let expired = self.store.expire(queue, before_secs, EXPIRY_STEP_MESSAGES);
-        self.counters.messages_expired.add(expired.len());
-        for message in expired {
-            self.release(message);
-        }
-        self.counters.messages.set(self.store.message_count());
     }
 
     /// Delivers the first message of a queue to its subscriber if nothing is delivered yet, or puts the queue into the
@@ -291,6 +348,10 @@ impl Service {
         }
         let session = Arc::clone(&peer.session);
         let Some(message_id) = self.store.first_message(queue_ix).map(|message| message.id) else { return };
+        if !self.is_body_here(queue_ix, None) {
+            // It comes here again when it is.
+            return;
+        }
         let Some(block) = self.arena.lend() else {
             self.subscribers.wait_for_credit(queue_ix);
             if let Some(peer) = self.subscribers.known_peer(conn)
@@ -312,7 +373,7 @@ impl Service {
             subscription.delivered = Some(message_id);
         }
         self.counters.messages_delivered.add(1);
-        self.outputs.push(Output::Message { conn, message });
+        self.output(Output::Message { conn, message });
     }
 
     fn move_line(&mut self, conn: ConnRef) {
@@ -333,26 +394,28 @@ impl Service {
         };
         let mut bytes = Vec::new();
         append(&mut bytes, &session, &[], entity_id, response);
-        self.outputs.push(Output::Responses { conn, bytes, answered: false });
+        self.output(Output::Responses { conn, bytes, answered: false });
     }
 
     /// Moves the responses so far to the outputs, so that what follows comes after them.
     fn flush(&mut self, conn: ConnRef, answered: bool) {
         if answered || !self.responses.is_empty() {
             let bytes = std::mem::take(&mut self.responses);
-            self.outputs.push(Output::Responses { conn, bytes, answered });
+            self.output(Output::Responses { conn, bytes, answered });
         }
     }
 
-    /// Frees the body of a message that left its queue.
-    fn release(&mut self, message: ringpost_store::Message<Body>) {
-        if let ringpost_store::Content::Sent { body, .. } = message.content {
-            self.message_bytes -= body.held_bytes();
-            if let Body::Kept { block, .. } = body {
-                self.arena.recycle(block);
-            }
+    /// Frees the body of a message that left its queue, in memory and in the log.
+    fn release(&mut self, message: Message<Body>) {
+        if let Content::Sent { body, .. } = message.content {
+            self.release_body(body);
         }
-        self.counters.message_bytes.set(self.message_bytes);
+    }
+
+    fn release_body(&mut self, body: Body) {
+        self.cache.remove(body.cached);
+        self.drop_form(body.form);
+        self.log.erase(body.place);
     }
 }
 

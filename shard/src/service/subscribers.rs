@@ -28,6 +28,8 @@ pub struct Subscription {
 pub struct Peer {
     pub session: Arc<Session>,
     pub subscribed: HashSet<QueueIx>,
+    /// Queues of whose messages the connection is notified.
+    pub notified: HashSet<QueueIx>,
     /// Queues read with GET, and what was delivered last.
     pub got: HashMap<QueueIx, Option<MessageId>>,
     /// Blocks that may still be sent to the connection.
@@ -46,6 +48,7 @@ pub struct Peer {
 #[derive(Debug)]
 pub struct Subscribers {
     by_queue: HashMap<QueueIx, Subscription>,
+    by_notified: HashMap<QueueIx, ConnRef>,
     peers: HashMap<ConnRef, Peer>,
     credit: usize,
 }
@@ -53,7 +56,7 @@ pub struct Subscribers {
 impl Subscribers {
     /// Every connection begins with `credit` blocks.
     pub fn new(credit: usize) -> Self {
-        Self { by_queue: HashMap::new(), peers: HashMap::new(), credit }
+        Self { by_queue: HashMap::new(), by_notified: HashMap::new(), peers: HashMap::new(), credit }
     }
 
     pub fn len(&self) -> usize {
@@ -64,6 +67,7 @@ impl Subscribers {
         self.peers.entry(session.conn).or_insert_with(|| Peer {
             session: Arc::clone(session),
             subscribed: HashSet::new(),
+            notified: HashSet::new(),
             got: HashMap::new(),
             credit: self.credit,
             line: VecDeque::new(),
@@ -131,10 +135,46 @@ impl Subscribers {
     /// Forgets a connection and its subscriptions.
     pub fn remove_connection(&mut self, conn: ConnRef) {
         let Some(peer) = self.peers.remove(&conn) else { return };
+        for queue in peer.notified {
+            if self.by_notified.get(&queue) == Some(&conn) {
+                self.by_notified.remove(&queue);
+            }
+        }
         for queue in peer.subscribed {
             if self.by_queue.get(&queue).is_some_and(|subscription| subscription.conn == conn) {
                 self.by_queue.remove(&queue);
             }
+        }
+    }
+
+    /// Who is notified of a queue's messages.
+    pub fn notified(&self, queue: QueueIx) -> Option<ConnRef> {
+        self.by_notified.get(&queue).copied()
+    }
+
+    /// Notifies a connection from now on. Gives the one that was notified before, if it is another.
+    pub fn subscribe_notified(&mut self, queue: QueueIx, session: &Arc<Session>) -> Option<ConnRef> {
+        let conn = session.conn;
+        if self.peer(session).notified.insert(queue) {
+            session.subscriptions.fetch_add(1, Ordering::Relaxed);
+        }
+        let former = self.by_notified.insert(queue, conn).filter(|former| *former != conn)?;
+        self.forget_notified(former, queue);
+        Some(former)
+    }
+
+    /// Nobody is notified any more. Gives who was.
+    pub fn remove_notified(&mut self, queue: QueueIx) -> Option<ConnRef> {
+        let conn = self.by_notified.remove(&queue)?;
+        self.forget_notified(conn, queue);
+        Some(conn)
+    }
+
+    fn forget_notified(&mut self, conn: ConnRef, queue: QueueIx) {
+        if let Some(peer) = self.peers.get_mut(&conn)
+            && peer.notified.remove(&queue)
+        {
+            peer.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

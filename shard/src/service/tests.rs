@@ -15,6 +15,8 @@ use ringpost_protocol::tls::SessionId;
 use ringpost_protocol::transmission::{Authorization, Authorized, Transmission};
 use ringpost_protocol::version::SmpVersion;
 
+use ringpost_store::{IdHasher, MemoryLog};
+
 use super::*;
 
 const QUOTA: usize = 4;
@@ -35,7 +37,7 @@ enum Got {
 }
 
 struct World {
-    service: Service,
+    service: Service<MemoryLog>,
     now_secs: u64,
     next_corr: u8,
     version: u16,
@@ -56,13 +58,17 @@ fn world() -> World {
         create_password: None,
         queue_quota: QUOTA,
         message_ttl_secs: Some(1000),
+        notification_ttl_secs: 1000,
+        links: Arc::default(),
         message_bytes_max: 1 << 20,
+        queues_max: 1000,
         subscriptions_per_connection: 100,
         delivery_credit: CREDIT,
     };
     let random = ChaCha20Rng::seed_from_u64(7);
     let arena = Arena::new(100, 4);
-    let service = Service::new(config, IdHasher::new(&[3; 16]), 0..256, arena, random, Arc::default());
+    let store = Store::new(IdHasher::new(&[3; 16]));
+    let service = Service::new(config, store, MemoryLog::new(), 0..256, arena, random, Arc::default());
     World { service, now_secs: 1_000_000, next_corr: 0, version: 18, answered: 0 }
 }
 
@@ -142,7 +148,7 @@ impl World {
         // Transmissions carry the session of the connection they go to.
         let of = |conn: ConnRef| session(conn.place, self.version);
         let mut got = Vec::new();
-        for output in self.service.take_outputs() {
+        while let Some(output) = self.service.next_output() {
             match output {
                 Output::Responses { conn, bytes, answered } => {
                     self.answered += usize::from(answered);
@@ -236,6 +242,10 @@ fn opened(got: &(u32, Got), conn: u32, queue: &Queue) -> (Vec<u8>, Option<Vec<u8
         DeliveredKind::Message { body, .. } => (id.clone(), Some(body.into())),
         DeliveredKind::Quota => (id.clone(), None),
     }
+}
+
+fn outputs(service: &mut Service<MemoryLog>) -> usize {
+    std::iter::from_fn(|| service.next_output()).count()
 }
 
 const AUTH: Got = Got::Err(ErrorType::Auth);
@@ -420,11 +430,11 @@ fn deliveries_wait_for_credit_and_for_blocks() {
     }
     assert_eq!(delivered, CREDIT);
     world.service.return_credit(a.conn, 1);
-    assert_eq!(world.service.take_outputs().count(), 1);
+    assert_eq!(outputs(&mut world.service), 1);
     world.service.return_credit(a.conn, 2);
-    assert_eq!(world.service.take_outputs().count(), 2);
+    assert_eq!(outputs(&mut world.service), 2);
     world.service.return_credit(a.conn, 2);
-    assert_eq!(world.service.take_outputs().count(), 0);
+    assert_eq!(outputs(&mut world.service), 0);
     // Without blocks the line stands still until there are some.
     let arena = Rc::clone(&world.service.arena);
     let held: Vec<_> = std::iter::from_fn(|| arena.lend()).collect();
@@ -436,7 +446,7 @@ fn deliveries_wait_for_credit_and_for_blocks() {
     drop(held);
     world.service.retry_starved();
     assert!(!world.service.has_starved());
-    assert_eq!(world.service.take_outputs().count(), 1);
+    assert_eq!(outputs(&mut world.service), 1);
 }
 
 #[test]

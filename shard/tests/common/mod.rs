@@ -75,10 +75,12 @@ impl TestRouter {
             allow_new_queues: true,
             create_password: None,
             message_ttl_secs: None,
+            notification_ttl_secs: 86_400,
             expiry_interval_secs: 3600,
             queue_quota: 128,
             inactive: None,
             limits: ringpost_shard::limits::Limits::default(),
+            data: None,
         }
     }
 

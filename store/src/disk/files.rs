@@ -135,9 +135,13 @@ impl Disk for FileDisk {
     fn perform<Buf: AsRef<[u8]>>(&self, op: &Op<Buf>) -> Result<(), DiskError> {
         match op {
             Op::Create { file, bytes } => self.create(*file, *bytes)?,
-            Op::Write { file, offset, buffer, bytes } => {
+            Op::Write { file, offset, buffer, bytes, durable } => {
                 let data = buffer.as_ref().get(..*bytes).unwrap_or_default();
-                self.open(*file, true)?.write_all_at(data, *offset)?;
+                let opened = self.open(*file, true)?;
+                opened.write_all_at(data, *offset)?;
+                if *durable {
+                    opened.sync_data()?;
+                }
             }
             Op::Sync { file } => self.open(*file, true)?.sync_data()?,
             Op::Punch { file, ranges } => {

@@ -12,7 +12,6 @@ use super::erase::Job;
 use super::image;
 use super::op::Buffers;
 use super::page::blocks_of;
-use super::record::Record;
 use super::root::{Floor, Root};
 use super::{AppendError, StoredBody};
 use crate::id::Bucket;
@@ -24,6 +23,8 @@ pub const STEP_BYTES: usize = 256 << 10;
 const PENDING_BYTES_MAX: usize = 1 << 20;
 /// Between the beginnings of two rounds.
 const ROUND_MS_MIN: u64 = 1_000;
+/// The same when there is no space left, and a round gives some.
+const ROUND_MS_MIN_FULL: u64 = 100;
 
 /// What the log knows of a bucket.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +64,8 @@ pub(super) enum Phase {
     Rest,
     Imaging {
         next: usize,
+        /// What the next image was last seen to need.
+        blocks: u32,
     },
     /// Until all commits to this one are durable.
     Settling {
@@ -142,6 +145,11 @@ impl Cleaning {
         self.job.is_none() && self.jobs.is_empty()
     }
 
+    /// Whether space is given back without anybody's doing: bodies that ended are to be erased.
+    pub(super) fn gives_space(&self) -> bool {
+        !self.dead.is_empty() || !self.round.bodies.is_empty() || !self.has_no_jobs()
+    }
+
     /// Whether no root is there although a round has ended.
     pub fn has_given_up(&self) -> bool {
         self.root_sequence == 0 && matches!(self.phase, Phase::Rest)
@@ -186,7 +194,15 @@ impl<A: Buffers> SegmentLog<A> {
         {
             return true;
         }
-        (cleaning.has_history || !cleaning.dead.is_empty()) && cleaning.next_round_ms <= self.now_ms
+        (cleaning.has_history || !cleaning.dead.is_empty()) && self.next_round_ms() <= self.now_ms
+    }
+
+    fn next_round_ms(&self) -> u64 {
+        let cleaning = &self.cleaning;
+        if self.is_out_of_space() && !cleaning.dead.is_empty() {
+            return cleaning.next_round_ms.min(cleaning.round_ms + ROUND_MS_MIN_FULL);
+        }
+        cleaning.next_round_ms
     }
 
     pub(super) fn clean_wake_ms(&self) -> Option<u64> {
@@ -198,9 +214,9 @@ impl<A: Buffers> SegmentLog<A> {
             return Some(cleaning.jobs_retry_ms);
         }
         match cleaning.phase {
-            Phase::Rest if cleaning.has_history || !cleaning.dead.is_empty() => Some(cleaning.next_round_ms),
-            Phase::Imaging { .. }
-                if self.pending_bytes() < PENDING_BYTES_MAX && self.room(1, Use::Growth).is_ok() =>
+            Phase::Rest if cleaning.has_history || !cleaning.dead.is_empty() => Some(self.next_round_ms()),
+            Phase::Imaging { blocks, .. }
+                if self.pending_bytes() < PENDING_BYTES_MAX && self.room(blocks, Use::Growth).is_ok() =>
             {
                 Some(self.now_ms)
             }
@@ -220,7 +236,7 @@ impl<A: Buffers> SegmentLog<A> {
             bodies: std::mem::take(&mut cleaning.dead),
             ..Round::default()
         };
-        cleaning.phase = Phase::Imaging { next: 0 };
+        cleaning.phase = Phase::Imaging { next: 0, blocks: 1 };
     }
 
     /// Goes on as far as possible.
@@ -228,7 +244,7 @@ impl<A: Buffers> SegmentLog<A> {
         self.next_job();
         match self.cleaning.phase {
             Phase::Rest if self.is_round_due() && self.cleaning.has_no_jobs() => self.begin_round(),
-            Phase::Imaging { next } => self.write_images(store, next),
+            Phase::Imaging { next, .. } => self.write_images(store, next),
             _ => {}
         }
         if let Phase::Settling { through } = self.cleaning.phase
@@ -278,7 +294,7 @@ impl<A: Buffers> SegmentLog<A> {
         let mut step_bytes = 0;
         while let Some(&bucket) = self.cleaning.round.buckets.get(next) {
             if step_bytes >= STEP_BYTES || self.pending_bytes() >= PENDING_BYTES_MAX {
-                self.cleaning.phase = Phase::Imaging { next };
+                self.cleaning.phase = Phase::Imaging { next, blocks: 1 };
                 return;
             }
             bytes.clear();
@@ -292,7 +308,8 @@ impl<A: Buffers> SegmentLog<A> {
                     next += 1;
                 }
                 Err(AppendError::Busy) => {
-                    self.cleaning.phase = Phase::Imaging { next };
+                    let blocks = blocks_of(bytes.len());
+                    self.cleaning.phase = Phase::Imaging { next, blocks };
                     return;
                 }
                 Err(_) => {
@@ -315,7 +332,7 @@ impl<A: Buffers> SegmentLog<A> {
                 return Err(AppendError::TooLarge);
             }
             self.room(blocks, Use::Growth)?;
-            let (segment, block) = self.push(&Record::Image { blocks }, bucket, bytes);
+            let (segment, block) = self.push_image(bucket, bytes);
             self.segments.count_live(segment);
             self.counts.image_bytes += bytes.len() as u64;
             let crc = crc32c::crc32c(bytes);

@@ -1,7 +1,11 @@
 //! Little-endian integers and keys as they stand in files.
 
 use ringpost_protocol::command::QueueMode;
+use ringpost_protocol::error::{BlockingInfo, BlockingReason, ClientNotice};
+use ringpost_protocol::handshake::ServiceRole;
 use ringpost_protocol::keys::AuthPublicKey;
+
+use crate::id::QueueId;
 
 /// The bytes are no encoding of what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,4 +91,71 @@ pub fn mode_of(byte: u8) -> Result<Option<QueueMode>, Malformed> {
         2 => Ok(Some(QueueMode::Contact)),
         _ => Err(Malformed),
     }
+}
+
+/// A zero byte for none, or a one and the ID.
+pub fn put_optional_id(out: &mut Vec<u8>, id: Option<&QueueId>) {
+    let Some(id) = id else { return out.push(0) };
+    out.push(1);
+    out.extend_from_slice(id);
+}
+
+pub fn read_optional_id(reader: &mut Reader<'_>) -> Result<Option<QueueId>, Malformed> {
+    match reader.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(reader.array()?)),
+        _ => Err(Malformed),
+    }
+}
+
+pub fn role_byte(role: ServiceRole) -> u8 {
+    match role {
+        ServiceRole::Messaging => 1,
+        ServiceRole::Notifier => 2,
+        ServiceRole::Proxy => 3,
+    }
+}
+
+pub fn role_of(byte: u8) -> Result<ServiceRole, Malformed> {
+    match byte {
+        1 => Ok(ServiceRole::Messaging),
+        2 => Ok(ServiceRole::Notifier),
+        3 => Ok(ServiceRole::Proxy),
+        _ => Err(Malformed),
+    }
+}
+
+const NO_NOTICE: u8 = 0;
+const NOTICE: u8 = 1;
+const NOTICE_WITH_TTL: u8 = 2;
+
+/// The reason, then the notice: whether there is one, and its time (8) if it has one.
+pub fn put_blocking(out: &mut Vec<u8>, info: &BlockingInfo) {
+    out.push(match info.reason {
+        BlockingReason::Spam => 1,
+        BlockingReason::Content => 2,
+    });
+    match info.notice {
+        None => out.push(NO_NOTICE),
+        Some(ClientNotice { ttl_secs: None }) => out.push(NOTICE),
+        Some(ClientNotice { ttl_secs: Some(ttl_secs) }) => {
+            out.push(NOTICE_WITH_TTL);
+            out.extend_from_slice(&ttl_secs.to_le_bytes());
+        }
+    }
+}
+
+pub fn read_blocking(reader: &mut Reader<'_>) -> Result<BlockingInfo, Malformed> {
+    let reason = match reader.u8()? {
+        1 => BlockingReason::Spam,
+        2 => BlockingReason::Content,
+        _ => return Err(Malformed),
+    };
+    let notice = match reader.u8()? {
+        NO_NOTICE => None,
+        NOTICE => Some(ClientNotice { ttl_secs: None }),
+        NOTICE_WITH_TTL => Some(ClientNotice { ttl_secs: Some(i64::from_le_bytes(reader.array()?)) }),
+        _ => return Err(Malformed),
+    };
+    Ok(BlockingInfo { reason, notice })
 }

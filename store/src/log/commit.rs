@@ -23,6 +23,8 @@ pub struct Writing<Buf> {
     commit: u64,
     end_lsn: u64,
     durable_through: u64,
+    /// The writes are complete when they are on the disk: no sync follows.
+    durable: bool,
     /// Writes that are not complete.
     left: usize,
     /// Writes to be done again when there is space: block, buffer, bytes.
@@ -63,8 +65,9 @@ impl<A: Buffers> SegmentLog<A> {
             Flight::Syncing => {}
             Flight::Writing(writing) => {
                 if !writing.stuck.is_empty() && writing.retry_ms <= self.now_ms {
-                    let (again, sequence) = (std::mem::take(&mut writing.stuck), writing.sequence);
-                    self.write(sequence, again);
+                    let (sequence, durable) = (writing.sequence, writing.durable);
+                    let again = std::mem::take(&mut writing.stuck);
+                    self.write(sequence, again, durable);
                 }
             }
             Flight::Idle => {
@@ -123,25 +126,29 @@ impl<A: Buffers> SegmentLog<A> {
         self.synced.issued_lsn = commit.end_lsn;
         let Pending { number, sequence, end_lsn, .. } = commit;
         let writes: Vec<_> = commit.into_writes().collect();
+        // One operation instead of two: the device gets the same, the kernel's worker half of the calls.
+        let durable = self.config.durability == Durability::Always;
         self.flight = Flight::Writing(Writing {
             sequence,
             commit: number,
             end_lsn,
             durable_through,
+            durable,
             left: writes.len(),
             stuck: Vec::new(),
             retry_ms: 0,
         });
-        self.write(sequence, writes);
+        self.write(sequence, writes, durable);
     }
 
-    fn write(&mut self, sequence: u32, writes: Vec<(u32, A::Buffer, usize)>) {
+    fn write(&mut self, sequence: u32, writes: Vec<(u32, A::Buffer, usize)>, durable: bool) {
         let file = segment_file(self.log, sequence);
+        let durable = durable && !self.config.mutated(Mutation::SkipSync);
         for (block, buffer, bytes) in writes {
             let offset = u64::from(block) * BLOCK_BYTES as u64;
             // A write has at most 256 KiB.
             let purpose = Purpose::CommitWrite { block, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };
-            self.request(purpose, Op::Write { file, offset, buffer, bytes });
+            self.request(purpose, Op::Write { file, offset, buffer, bytes, durable });
         }
     }
 
@@ -160,6 +167,7 @@ impl<A: Buffers> SegmentLog<A> {
                 writing.retry_ms = self.now_ms + RETRY_MS;
                 return;
             }
+            (Err(_), _) if writing.durable && self.config.mutated(Mutation::IgnoreSyncError) => {}
             (Err(error), _) => self.fail("writing a commit", &error),
             (Ok(()), Some(buffer)) => self.pool.give_back(buffer),
             (Ok(()), None) => {}
@@ -173,9 +181,13 @@ impl<A: Buffers> SegmentLog<A> {
         self.synced.written_lsn = writing.end_lsn;
         self.synced.written_proof = writing.durable_through;
         self.synced.written_sequence = writing.sequence;
+        let durable = writing.durable;
         self.flight = Flight::Idle;
-        // In the mode that syncs always, the sync follows at once, before the next call of `advance`.
-        if self.is_sync_due() {
+        if durable {
+            self.counts.syncs += 1;
+            self.commit_synced(Ok(()));
+        } else if self.is_sync_due() {
+            // The sync follows at once, before the next call of `advance`.
             self.sync();
         }
     }

@@ -41,6 +41,8 @@ pub enum Mutation {
     HurryStart,
     /// Takes a sync that failed for one that succeeded.
     IgnoreSyncError,
+    /// Lets the records of a batch go into different commits.
+    SplitBatches,
 }
 
 /// What a log is told when it is started.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::batch::Batch;
 use super::clean::Cleaning;
 use super::commit::{Flight, Synced};
 use super::config::{Counts, LogConfig, Mutation};
@@ -31,6 +32,8 @@ pub struct SegmentLog<A: Buffers> {
     pub(super) current: u32,
     pub(super) current_sequence: u32,
     pub(super) cursor: u32,
+    /// Of the current segment.
+    pub(super) current_blocks: u32,
     pub(super) spare: Spare,
     pub(super) next_commit: u64,
     pub(super) next_lsn: u64,
@@ -42,7 +45,7 @@ pub struct SegmentLog<A: Buffers> {
     pub(super) cleaning: Cleaning,
     pub(super) failed: Option<String>,
     pub(super) counts: Counts,
-    pub(super) scratch: Vec<u8>,
+    batch: Batch,
 }
 
 /// What blocks are wanted for. The last part of the space is kept for what frees some.
@@ -59,11 +62,12 @@ pub(super) enum Use {
 pub(super) const RETRY_MS: u64 = 1_000;
 
 impl<A: Buffers> SegmentLog<A> {
-    /// Blocks that a batch may take. A batch is as large as what one 16 KB block of a connection can carry, and one
-    /// body is at most 4 blocks: this leaves room.
+    /// Blocks that a batch may take, so that it fits into one commit. A batch is as large as what one 16 KB block of a
+    /// connection can carry, and one body is at most 4 blocks: this leaves room.
     pub const BATCH_BLOCKS_MAX: u32 = 256;
 
-    /// A log that goes on from `segments` and `cleaning`. Its first segment is `sequence` 1, which exists.
+    /// A log that goes on from `segments` and `cleaning`. Its first segment is `sequence` 1; how large it was made is
+    /// to be put into `current_blocks`.
     pub(super) fn new(
         config: LogConfig,
         buffers: A,
@@ -85,6 +89,7 @@ impl<A: Buffers> SegmentLog<A> {
             current,
             current_sequence: 1,
             cursor: 1,
+            current_blocks: 0,
             spare: Spare::Wanted,
             next_commit: 1,
             next_lsn: 0,
@@ -96,7 +101,7 @@ impl<A: Buffers> SegmentLog<A> {
             cleaning,
             failed: None,
             counts: Counts::default(),
-            scratch: Vec::new(),
+            batch: Batch::default(),
         }
     }
 
@@ -116,6 +121,7 @@ impl<A: Buffers> SegmentLog<A> {
             current: self.current,
             current_sequence: self.current_sequence,
             cursor: self.cursor,
+            current_blocks: self.current_blocks,
             spare: self.spare,
             next_commit: self.next_commit,
             next_lsn: self.next_lsn,
@@ -127,7 +133,7 @@ impl<A: Buffers> SegmentLog<A> {
             cleaning: self.cleaning,
             failed: self.failed,
             counts: self.counts,
-            scratch: self.scratch,
+            batch: self.batch,
         }
     }
 
@@ -135,7 +141,7 @@ impl<A: Buffers> SegmentLog<A> {
     pub(super) fn is_based(&self) -> bool {
         self.cleaning.is_based()
             && matches!(self.flight, Flight::Idle)
-            && !matches!(self.spare, Spare::Wanted | Spare::Making)
+            && !matches!(self.spare, Spare::Wanted | Spare::Making { .. })
             && self.open.is_none()
             && self.sealed.is_empty()
             && self.synced.written_commit == self.synced.commit
@@ -226,25 +232,27 @@ impl<A: Buffers> SegmentLog<A> {
         }
     }
 
-    /// The read that gives a message's body. Blocks of a message that has left its queue in the meantime may read as
-    /// zeros, or their file may be gone: look whether the message is still there when the read is done.
-    pub fn read(&self, place: BodyPlace) -> Option<ReadRequest> {
-        Some(ReadRequest {
-            file: self.segments.get(place.segment)?.file(),
-            offset: u64::from(place.block) * BLOCK_BYTES as u64,
-            bytes: blocks_of(place.len()) as usize * BLOCK_BYTES,
-            body_bytes: place.len(),
-        })
+    /// Brings all that was appended to the disk, whatever the mode: see [`is_flushed`](Self::is_flushed).
+    pub fn flush(&mut self) {
+        self.synced.wanted = self.synced.wanted.max(self.next_commit - 1);
     }
 
-    /// The body from the blocks that a [`read`](Self::read) gave. None: they were damaged, and must not be delivered.
-    pub fn body<'a>(&self, place: BodyPlace, blocks: &'a [u8]) -> Option<&'a [u8]> {
-        if self.config.mutated(Mutation::IgnoreCrcAtDelivery) {
-            return blocks.get(..place.len());
-        }
-        place.body_in(blocks)
+    /// Whether all that was appended is on the disk.
+    pub fn is_flushed(&self) -> bool {
+        self.synced.lsn == self.next_lsn
     }
 
+    /// Whether a commit is being written or synced.
+    pub fn is_committing(&self) -> bool {
+        !matches!(self.flight, Flight::Idle)
+    }
+
+    /// Whether something was appended that is not yet handed to the disk.
+    pub fn has_pending(&self) -> bool {
+        self.open.is_some() || !self.sealed.is_empty()
+    }
+
+    /// Of a segment for which there is enough space.
     pub(super) fn segment_blocks(&self) -> u32 {
         u32::try_from(self.config.segment_bytes / BLOCK_BYTES as u64).unwrap_or(u32::MAX)
     }
@@ -265,64 +273,103 @@ impl<A: Buffers> SegmentLog<A> {
         if let Some(failure) = &self.failed {
             return Err(AppendError::Failed(failure.clone()));
         }
-        let reserve = match to_what_end {
-            Use::Growth => self.segment_blocks() / 8,
-            Use::Ending => self.segment_blocks() / 32 + 1,
+        let reserve = |of_blocks: u32| match to_what_end {
+            Use::Growth => of_blocks / 8,
+            Use::Ending => of_blocks / 32 + 1,
             Use::Proof => 0,
         };
         // A new commit needs a page of its own.
-        let in_current = self.end() + 1 + blocks + reserve <= self.segment_blocks();
+        let needed = 1 + blocks;
+        let in_current = self.end() + needed + reserve(self.current_blocks) <= self.current_blocks;
         match self.spare {
-            Spare::Ready => Ok(()),
             _ if in_current => Ok(()),
-            Spare::NoSpace { .. } => Err(AppendError::NoSpace),
-            Spare::Wanted | Spare::Making => Err(AppendError::Busy),
+            Spare::Ready { blocks } if blocks == self.segment_blocks() => Ok(()),
+            // A smaller one means that space is short.
+            Spare::Ready { blocks } if 1 + needed + reserve(blocks) <= blocks => Ok(()),
+            Spare::Wanted | Spare::Making { .. } => Err(AppendError::Busy),
+            // What ends something waits for the space that is being given back.
+            Spare::Ready { .. } | Spare::NoSpace { .. }
+                if to_what_end != Use::Growth && self.cleaning.gives_space() =>
+            {
+                Err(AppendError::Busy)
+            }
+            Spare::Ready { .. } | Spare::NoSpace { .. } => Err(AppendError::NoSpace),
         }
     }
 
-    /// Appends a record with the blocks that belong to it. There must be room.
-    pub(super) fn push(&mut self, record: &Record<BodyMeta>, bucket: Bucket, extent: &[u8]) -> (u32, u32) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        record.encode(bucket, &mut scratch);
-        let extent_blocks = blocks_of(extent.len());
-        let segment_blocks = self.segment_blocks();
+    /// Makes the whole batch lie in one commit, so that a crash leaves all of it or nothing. There must be room.
+    fn make_place(&mut self, batch: &Batch) {
         if let Some(open) = &self.open {
-            let needed = open.blocks_needed(scratch.len(), extent_blocks);
-            if open.blocks + needed > COMMIT_BLOCKS_MAX || open.end() + needed > segment_blocks {
+            let needed = batch.blocks_behind(open.page_bytes());
+            if open.blocks + needed > COMMIT_BLOCKS_MAX || open.end() + needed > self.current_blocks {
                 self.seal();
             }
         }
         if self.open.is_none() {
-            self.open_commit(1 + extent_blocks);
+            self.open_commit(batch.blocks());
         }
+    }
+
+    /// Adds a record and the blocks that belong to it to the open commit. Gives segment and block where these begin.
+    fn push(&mut self, record: &[u8], extent: &[u8]) -> (u32, u32) {
         self.next_lsn += 1;
-        let mut at = (self.current, 0);
-        if let Some(open) = &mut self.open {
-            at = (open.segment, open.push(&scratch, extent, &mut self.pool));
+        match &mut self.open {
+            Some(open) => (open.segment, open.push(record, extent, &mut self.pool)),
+            None => (self.current, 0),
         }
-        self.scratch = scratch;
+    }
+
+    /// Appends an image. There must be room.
+    pub(super) fn push_image(&mut self, bucket: Bucket, image: &[u8]) -> (u32, u32) {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.clear();
+        batch.add(&Record::Image { blocks: blocks_of(image.len()) }, bucket);
+        self.make_place(&batch);
+        let mut at = (self.current, 0);
+        for (_, record) in batch.iter() {
+            at = self.push(record, image);
+        }
+        self.batch = batch;
         at
     }
 
-    fn push_entry(&mut self, entry: &Entry<'_>, places: &mut Vec<BodyPlace>) {
-        let bucket = entry.hash.bucket();
-        if entry.record.ends_something() {
-            self.cleaning.has_history = true;
+    /// Whether a batch can be appended now.
+    fn admit(&mut self, batch: &Batch) -> Result<(), AppendError> {
+        // `room` counts the page.
+        let blocks = batch.blocks() - 1;
+        if blocks >= Self::BATCH_BLOCKS_MAX.min(self.segment_blocks() / 2) {
+            return Err(AppendError::TooLarge);
         }
-        let mut extent: &[u8] = &[];
-        let record = entry.record.clone().map_body(|body| {
-            extent = body;
-            // The length was checked.
-            BodyMeta::of(body).unwrap_or(BodyMeta { bytes: 0, crc: 0 })
-        });
-        let (segment, block) = self.push(&record, bucket, extent);
-        self.counts.appended_bytes += extent.len() as u64 + RECORD_BYTES_TYPICAL;
-        if let Record::Message { body, .. } = record {
-            self.segments.count_live(segment);
-            places.push(BodyPlace { segment, block, crc: body.crc, bytes: body.bytes });
+        let room = if self.pending_bytes() > self.config.pending_bytes_max {
+            Err(AppendError::Busy)
+        } else {
+            self.room(blocks, if batch.grows { Use::Growth } else { Use::Ending })
+        };
+        match room {
+            Err(AppendError::Busy) => self.counts.refused_busy += 1,
+            Err(AppendError::NoSpace) => self.counts.refused_no_space += 1,
+            _ => {}
         }
-        self.mark_dirty(bucket);
+        room
+    }
+
+    fn push_batch(&mut self, batch: &Batch, entries: &[Entry<'_>], places: &mut Vec<BodyPlace>) {
+        self.make_place(batch);
+        for ((record, bytes), entry) in batch.iter().zip(entries) {
+            let extent: &[u8] = entry.record.body().copied().unwrap_or_default();
+            let (segment, block) = self.push(bytes, extent);
+            self.counts.appended_bytes += (bytes.len() + extent.len()) as u64;
+            if let Some(BodyMeta { bytes, crc }) = record.body {
+                self.segments.count_live(segment);
+                places.push(BodyPlace { segment, block, crc, bytes });
+            }
+            self.cleaning.has_history |= record.ends_something;
+            self.mark_dirty(record.bucket);
+            if self.config.mutated(Mutation::SplitBatches) && self.end() + 16 < self.current_blocks {
+                self.seal();
+                self.open_commit(8);
+            }
+        }
     }
 
     /// Ends the open commit. What comes next goes into another.
@@ -334,7 +381,7 @@ impl<A: Buffers> SegmentLog<A> {
     }
 
     pub(super) fn open_commit(&mut self, blocks: u32) {
-        if self.cursor + blocks > self.segment_blocks() {
+        if self.cursor + blocks > self.current_blocks {
             self.next_segment();
         }
         let number = self.next_commit;
@@ -348,7 +395,10 @@ impl<A: Buffers> SegmentLog<A> {
     }
 
     fn next_segment(&mut self) {
-        debug_assert!(matches!(self.spare, Spare::Ready), "room was not asked for");
+        debug_assert!(matches!(self.spare, Spare::Ready { .. }), "room was not asked for");
+        if let Spare::Ready { blocks } = self.spare {
+            self.current_blocks = blocks;
+        }
         if let Some(segment) = self.segments.get_mut(self.current) {
             segment.sealed = true;
         }
@@ -359,46 +409,19 @@ impl<A: Buffers> SegmentLog<A> {
     }
 }
 
-/// What a record counts as in [`Counts::appended_bytes`]: about the mean of what records take.
-const RECORD_BYTES_TYPICAL: u64 = 64;
-
 impl<A: Buffers> Log for SegmentLog<A> {
     fn append(
         &mut self,
         entries: &[Entry<'_>],
         places: &mut Vec<BodyPlace>,
     ) -> Result<Position, AppendError> {
-        let mut blocks = 0;
-        let mut grows = false;
-        for entry in entries {
-            if let Record::Message { body, .. } = &entry.record {
-                if body.len() > ringpost_protocol::limits::SEND_BODY_BYTES_MAX {
-                    return Err(AppendError::TooLarge);
-                }
-                blocks += blocks_of(body.len());
-            }
-            grows |= entry.record.grows();
+        let mut batch = std::mem::take(&mut self.batch);
+        let appended = batch.encode(entries).and_then(|()| self.admit(&batch));
+        if appended.is_ok() && !entries.is_empty() {
+            self.push_batch(&batch, entries, places);
         }
-        // A page holds at least 27 records; one more for what is left of the open page.
-        blocks += u32::try_from(entries.len() / 27).unwrap_or(u32::MAX) + 1;
-        if blocks > Self::BATCH_BLOCKS_MAX.min(self.segment_blocks() / 2) {
-            return Err(AppendError::TooLarge);
-        }
-        let room = if self.pending_bytes() > self.config.pending_bytes_max {
-            Err(AppendError::Busy)
-        } else {
-            self.room(blocks, if grows { Use::Growth } else { Use::Ending })
-        };
-        match room {
-            Err(AppendError::Busy) => self.counts.refused_busy += 1,
-            Err(AppendError::NoSpace) => self.counts.refused_no_space += 1,
-            _ => {}
-        }
-        room?;
-        for entry in entries {
-            self.push_entry(entry, places);
-        }
-        Ok(Position(self.next_lsn))
+        self.batch = batch;
+        appended.map(|()| Position(self.next_lsn))
     }
 
     fn durable_up_to(&self) -> Position {
@@ -406,6 +429,32 @@ impl<A: Buffers> Log for SegmentLog<A> {
             Durability::Always => Position(self.answerable_lsn()),
             Durability::Interval { .. } | Durability::Off => Position(self.next_lsn),
         }
+    }
+
+    fn keeps_bodies(&self) -> bool {
+        true
+    }
+
+    fn readable_up_to(&self) -> Position {
+        Position(self.synced.written_lsn)
+    }
+
+    /// Blocks of a message that has left its queue in the meantime may read as zeros, or their file may be gone: look
+    /// whether the message is still there when the read is done.
+    fn read(&self, place: BodyPlace) -> Option<ReadRequest> {
+        Some(ReadRequest {
+            file: self.segments.get(place.segment)?.file(),
+            offset: u64::from(place.block) * BLOCK_BYTES as u64,
+            bytes: blocks_of(place.len()) as usize * BLOCK_BYTES,
+            body_bytes: place.len(),
+        })
+    }
+
+    fn body<'a>(&self, place: BodyPlace, blocks: &'a [u8]) -> Option<&'a [u8]> {
+        if self.config.mutated(Mutation::IgnoreCrcAtDelivery) {
+            return blocks.get(..place.len());
+        }
+        place.body_in(blocks)
     }
 
     fn erase(&mut self, place: BodyPlace) {

@@ -11,6 +11,7 @@ use super::file::FileName;
 use super::op::{Buffers, DiskError, Op, Purpose};
 use super::page::BLOCK_BYTES;
 use super::root::Floor;
+use super::spare::Spare;
 
 /// Ranges of one punch: bounds the time that one operation takes.
 pub const PUNCH_RANGES_MAX: usize = 64;
@@ -158,6 +159,11 @@ impl<A: Buffers> SegmentLog<A> {
                 }
                 if let Some(users) = job.release {
                     self.release(job.file, &users);
+                }
+                if let Spare::NoSpace { retry_ms } = &mut self.spare
+                    && self.cleaning.has_no_jobs()
+                {
+                    *retry_ms = self.now_ms;
                 }
             }
             // Punching may need space for the file system's own notes.

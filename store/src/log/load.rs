@@ -14,7 +14,6 @@ use super::walk::{Corruption, Files, Page, StartError, Tail};
 use super::{BodyPlace, StoredBody, image};
 use crate::disk::Disk;
 use crate::id::{BUCKETS_PER_PARTITION, Bucket, IdHasher};
-use crate::message::Content;
 use crate::store::Store;
 
 /// One log of the generation before: its root, and what follows its floor.
@@ -159,12 +158,9 @@ impl<D: Disk, B: StoredBody> Loader<'_, D, B> {
             }
             self.replayed += 1;
             let (lsn, block) = (recorded.lsn, recorded.block);
-            let record = recorded.record.map_body(|meta| BodyPlace {
-                segment,
-                block,
-                crc: meta.crc,
-                bytes: meta.bytes,
-            });
+            let record = recorded
+                .record
+                .map_body(|meta| B::at(BodyPlace { segment, block, crc: meta.crc, bytes: meta.bytes }));
             if let Err(misfit) = apply(&mut self.store, record) {
                 self.damaged(page.corruption(format!("record {lsn} does not fit: {misfit}")))?;
             }
@@ -203,11 +199,7 @@ impl<D: Disk, B: StoredBody> Loader<'_, D, B> {
 
 /// The places of all bodies.
 fn bodies<B: StoredBody>(store: &Store<B>) -> impl Iterator<Item = BodyPlace> {
-    let queues = store.queues_between(0..u32::MAX);
-    queues.filter_map(|(_, queue)| queue.messages()).flatten().filter_map(|message| match &message.content {
-        Content::Sent { body, .. } => Some(body.place()),
-        Content::Quota => None,
-    })
+    store.bodies().map(StoredBody::place)
 }
 
 /// What of a shard lives in each segment: blocks and counts.

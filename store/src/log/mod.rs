@@ -5,7 +5,8 @@
 //!
 //! | module | what it knows |
 //! |---|---|
-//! | `record`, `codec` | the records and how they are encoded |
+//! | `record`, `record_codec`, `codec` | the records and how they are encoded |
+//! | `batch` | records that are appended together |
 //! | `page`, `image`, `root`, `file` | index pages, bucket images, roots; the names of files |
 //! | `stream` | a commit while it is put together |
 //! | `segments` | which segments hold something that lives |
@@ -15,6 +16,7 @@
 //! | `replay` | records applied to a [`Store`](crate::Store) |
 //! | `memory` | a log without a disk |
 
+mod batch;
 mod clean;
 mod codec;
 mod commit;
@@ -28,6 +30,7 @@ mod memory;
 pub mod op;
 mod page;
 mod record;
+mod record_codec;
 mod replay;
 mod root;
 mod rooting;
@@ -48,12 +51,13 @@ pub use file::{FileKind, FileName, NotALogFile};
 pub use memory::MemoryLog;
 pub use op::{Buffers, Completion, DiskError, Op, ReadRequest, Request, Token};
 pub use page::BLOCK_BYTES;
-pub use record::{BodyMeta, Record};
-pub use replay::{Misfit, apply};
+pub use record::{BODY_BYTES_MAX, BodyMeta, RECORD_KEYS_MAX, Record};
+pub use replay::{Applied, Misfit, apply};
 pub use start::{StartConfig, Started, StartedShard, start};
 pub use walk::{Corruption, StartError};
 
-/// A record to append, with the hash of the recipient ID of its queue, which says whose it is.
+/// A record to append, with the hash of the recipient ID of its queue, which says whose it is; a service's record has
+/// the hash of its certificate's fingerprint.
 #[derive(Clone, Debug)]
 pub struct Entry<'a> {
     pub hash: IdHash,
@@ -64,7 +68,7 @@ pub struct Entry<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(pub u64);
 
-/// Where a log keeps the body of a message. Nobody but the log that gave it can say what is in it, except for the length.
+/// Where a log keeps a body. Nobody but the log that gave it can say what is in it, except for the length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BodyPlace {
     segment: u32,
@@ -74,6 +78,9 @@ pub struct BodyPlace {
 }
 
 impl BodyPlace {
+    /// Of a body that no log has.
+    pub const NOWHERE: Self = Self { segment: u32::MAX, block: 0, crc: 0, bytes: 0 };
+
     /// Of the body.
     pub fn len(&self) -> usize {
         usize::from(self.bytes)
@@ -89,7 +96,7 @@ impl BodyPlace {
     }
 }
 
-/// What holds the body of a stored message, if the log keeps the body too.
+/// What holds a body (of a message, a link, a service), if the log keeps the body too.
 pub trait StoredBody {
     /// A body that is in the log only.
     fn at(place: BodyPlace) -> Self;
@@ -127,7 +134,8 @@ pub enum AppendError {
     /// Try again when there is space. Records that end something are accepted longer than others.
     #[error("no space left for the log")]
     NoSpace,
-    /// A body is longer than any that the protocol allows, or a batch than [`SegmentLog::BATCH_BLOCKS_MAX`].
+    /// A body or a list is longer than any that the protocol allows, or a batch than
+    /// [`SegmentLog::BATCH_BLOCKS_MAX`].
     #[error("too large for the log")]
     TooLarge,
     /// The disk failed, so the state of the files is unknown: nothing is accepted until the log is started again.
@@ -141,15 +149,27 @@ pub enum AppendError {
 /// here. Who starts a log has its records replayed into a [`Store`](crate::Store): see [`start()`] and
 /// [`MemoryLog::replay`].
 pub trait Log {
-    /// Appends all records in order, or none. Adds the places of the bodies among them to `places`. They are durable
-    /// when [`durable_up_to`](Self::durable_up_to) has reached the position that is returned.
+    /// Appends all records in order, or none; after a crash too all of them are there or none. Adds the places of the
+    /// bodies among them to `places`. They are durable when [`durable_up_to`](Self::durable_up_to) has reached the position that is returned.
     fn append(&mut self, entries: &[Entry<'_>], places: &mut Vec<BodyPlace>)
     -> Result<Position, AppendError>;
 
     /// What may be answered: every record before this position is as durable as the log was told to make it.
     fn durable_up_to(&self) -> Position;
 
-    /// The message with this body is gone: the record that says so was appended. The body leaves the disk in bounded time,
+    /// Whether bodies can be read from the log, so that they need not stay in memory.
+    fn keeps_bodies(&self) -> bool;
+
+    /// Bodies of records before this position can be read.
+    fn readable_up_to(&self) -> Position;
+
+    /// The read that gives a body. None if the log does not have it.
+    fn read(&self, place: BodyPlace) -> Option<ReadRequest>;
+
+    /// The body in the blocks that a [`read`](Self::read) gave. None: they were damaged, and must not be delivered.
+    fn body<'a>(&self, place: BodyPlace, blocks: &'a [u8]) -> Option<&'a [u8]>;
+
+    /// What had this body is gone: the record that says so was appended. The body leaves the disk in bounded time,
     /// but not before that record is durable. Once for each place.
     fn erase(&mut self, place: BodyPlace);
 }

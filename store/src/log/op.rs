@@ -15,9 +15,9 @@ pub trait Buffers {
 pub enum Op<Buf> {
     /// Makes a file that reads as zeros, with the space for it reserved. Complete when file and name are on the disk.
     Create { file: FileName, bytes: u64 },
-    /// Writes the first `bytes` bytes of the buffer. Complete when written, not when on the disk. The buffer comes back
-    /// with the completion.
-    Write { file: FileName, offset: u64, buffer: Buf, bytes: usize },
+    /// Writes the first `bytes` bytes of the buffer. Complete when written, and if it is to be `durable`, when these bytes
+    /// are on the disk. The buffer may come back with the completion; after a failure for lack of space it must.
+    Write { file: FileName, offset: u64, buffer: Buf, bytes: usize, durable: bool },
     /// Complete when all writes to the file that were complete before are on the disk.
     Sync { file: FileName },
     /// Makes ranges `(offset, bytes)` read as zeros and gives their space back; writes zeros where the file system

@@ -1,22 +1,33 @@
 //! Records: one for each change of a shard's state.
 //!
-//! In an index page a record is: length of the payload (2 bytes), kind (1), bucket (2: partition, then sub-bucket),
-//! payload. A message's body does not stand in the page, where others' records would keep its bytes on the disk: it
-//! has blocks of its own, and the record has its length and CRC32C.
+//! Bodies (of messages, the data of links, the certificates of services) do not stand in the index pages, where others'
+//! records would keep their bytes on the disk: each has blocks of its own, and its record has its length and CRC32C.
+//! `record_codec` has the bytes.
 
 use ringpost_protocol::command::MsgFlags;
+use ringpost_protocol::error::BlockingInfo;
 use ringpost_protocol::keys::AuthPublicKey;
-use ringpost_protocol::limits::SEND_BODY_BYTES_MAX;
+use ringpost_protocol::limits::{BLOCK_BYTES, SEND_BODY_BYTES_MAX};
+use smallvec::SmallVec;
 
-use super::codec::{Malformed, Reader, mode_byte, mode_of, put_key, read_key};
-use crate::id::{Bucket, QueueId};
+use super::codec::Malformed;
+use crate::id::{QueueId, ServiceId};
 use crate::message::MessageId;
-use crate::queue::NewQueue;
+use crate::parts::{Link, NewNotifier, Notification};
+use crate::queue::{NewParts, NewQueue};
+use crate::service::Service;
 
-pub const RECORD_HEADER_BYTES: usize = 5;
+/// The longest body. Whatever arrives in one block of a connection fits: messages (at most 16,088 bytes), the data of a
+/// link (about 15,900), a chain of certificates.
+pub const BODY_BYTES_MAX: usize = BLOCK_BYTES;
 
-/// What happened to a queue. `T` stands for a message's body: its bytes on the way in, its size and checksum in a
-/// page, its place after a replay. Queues are named by their recipient ID.
+const _: () = assert!(SEND_BODY_BYTES_MAX <= BODY_BYTES_MAX);
+
+/// Keys of one record, so that it fits into an index page.
+pub const RECORD_KEYS_MAX: usize = 64;
+
+/// What happened to a queue. `T` stands for a body: its bytes on the way in, its size and checksum in a page, its place
+/// after a replay. Queues are named by their recipient ID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record<T> {
     Create {
@@ -28,11 +39,67 @@ pub enum Record<T> {
         queue: QueueId,
         key: AuthPublicKey,
     },
+    /// The recipient's keys are these, and those of the `MoreKeys` of the same batch.
+    Keys {
+        queue: QueueId,
+        /// From 1 to [`RECORD_KEYS_MAX`].
+        keys: Vec<AuthPublicKey>,
+    },
+    MoreKeys {
+        queue: QueueId,
+        keys: Vec<AuthPublicKey>,
+    },
     Suspend {
+        queue: QueueId,
+    },
+    Block {
+        queue: QueueId,
+        info: BlockingInfo,
+    },
+    /// The queue is active again: the operator unblocked it.
+    Resume {
         queue: QueueId,
     },
     Delete {
         queue: QueueId,
+    },
+    /// A new link, or other user data for the one that is there.
+    Link {
+        queue: QueueId,
+        link: Link<T>,
+    },
+    LinkGone {
+        queue: QueueId,
+    },
+    /// The notifier is this one, whoever it was before.
+    Notifier {
+        queue: QueueId,
+        notifier: NewNotifier,
+    },
+    NotifierGone {
+        queue: QueueId,
+    },
+    RecipientService {
+        queue: QueueId,
+        service: Option<ServiceId>,
+    },
+    NotifierService {
+        queue: QueueId,
+        service: Option<ServiceId>,
+    },
+    /// A new service. Its hash is that of the certificate's fingerprint.
+    Service {
+        service: Service<T>,
+    },
+    /// Kept for a notifier who is not there. The oldest is dropped if there are too many.
+    Notification {
+        queue: QueueId,
+        notification: Notification,
+    },
+    /// The oldest so many notifications left: they were sent, or expired.
+    NotificationsTaken {
+        queue: QueueId,
+        count: u8,
     },
     Message {
         queue: QueueId,
@@ -67,37 +134,110 @@ pub enum Record<T> {
     },
 }
 
-/// The body of a message as its record describes it.
+/// A body as its record describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyMeta {
     pub bytes: u16,
     pub crc: u32,
 }
 
-const CREATE: u8 = 1;
-const SECURE: u8 = 2;
-const SUSPEND: u8 = 3;
-const DELETE: u8 = 4;
-const MESSAGE: u8 = 5;
-const QUOTA: u8 = 6;
-const TAKE: u8 = 7;
-const EXPIRE: u8 = 8;
-const USED: u8 = 9;
-const IMAGE: u8 = 10;
+impl BodyMeta {
+    /// None if the body is longer than any that the protocol allows.
+    pub fn of(body: &[u8]) -> Option<Self> {
+        let bytes = u16::try_from(body.len()).ok().filter(|_| body.len() <= BODY_BYTES_MAX)?;
+        Some(Self { bytes, crc: crc32c::crc32c(body) })
+    }
 
-const NOTIFICATION: u8 = 1;
+    pub(super) fn checked(self) -> Result<Self, Malformed> {
+        if usize::from(self.bytes) <= BODY_BYTES_MAX { Ok(self) } else { Err(Malformed) }
+    }
+}
+
+impl<T: AsRef<[u8]> + Clone> Record<T> {
+    /// The record as it is appended.
+    pub fn as_bytes(&self) -> Record<&[u8]> {
+        match self {
+            Self::Message { queue, id, received_secs, flags, body } => Record::Message {
+                queue: *queue,
+                id: *id,
+                received_secs: *received_secs,
+                flags: *flags,
+                body: body.as_ref(),
+            },
+            Self::Link { queue, link } => {
+                let Link { id, fixed_bytes, fixed_hash, ref data } = *link;
+                Record::Link {
+                    queue: *queue,
+                    link: Link { id, fixed_bytes, fixed_hash, data: data.as_ref() },
+                }
+            }
+            Self::Service { service } => {
+                let Service { id, role, fingerprint, created_day, ref chain } = *service;
+                let chain = chain.as_ref();
+                Record::Service { service: Service { id, role, fingerprint, created_day, chain } }
+            }
+            // They have no body.
+            other => other.clone().map_body(|_| &[][..]),
+        }
+    }
+}
 
 impl<T> Record<T> {
+    /// A new queue with its parts, to be appended as one batch.
+    pub fn creation(new: NewQueue, parts: NewParts<T>, today: u32) -> SmallVec<[Self; 4]> {
+        let queue = new.recipient_id;
+        let NewParts { link, notifier, recipient_service } = parts;
+        let mut records = SmallVec::new();
+        records.push(Self::Create { new, today });
+        records.extend(link.map(|link| Self::Link { queue, link }));
+        records.extend(notifier.map(|notifier| Self::Notifier { queue, notifier }));
+        records.extend(
+            recipient_service.map(|service| Self::RecipientService { queue, service: Some(service) }),
+        );
+        records
+    }
+
+    /// A list of recipient keys, to be appended as one batch.
+    pub fn recipient_keys(queue: QueueId, keys: &[AuthPublicKey]) -> SmallVec<[Self; 1]> {
+        let mut lists = keys.chunks(RECORD_KEYS_MAX);
+        let first = lists.next().map(|keys| Self::Keys { queue, keys: keys.to_vec() });
+        let more = lists.map(|keys| Self::MoreKeys { queue, keys: keys.to_vec() });
+        first.into_iter().chain(more).collect()
+    }
+
+    /// The body that belongs to the record, if it has one.
+    pub fn body(&self) -> Option<&T> {
+        match self {
+            Self::Message { body, .. } => Some(body),
+            Self::Link { link, .. } => Some(&link.data),
+            Self::Service { service } => Some(&service.chain),
+            _ => None,
+        }
+    }
+
     /// The same record with another form of the body.
     pub fn map_body<U>(self, map: impl FnOnce(T) -> U) -> Record<U> {
         match self {
-            Self::Create { new, today } => Record::Create { new, today },
-            Self::Secure { queue, key } => Record::Secure { queue, key },
-            Self::Suspend { queue } => Record::Suspend { queue },
-            Self::Delete { queue } => Record::Delete { queue },
             Self::Message { queue, id, received_secs, flags, body } => {
                 Record::Message { queue, id, received_secs, flags, body: map(body) }
             }
+            Self::Link { queue, link } => Record::Link { queue, link: link.map(map) },
+            Self::Service { service } => Record::Service { service: service.map(map) },
+            Self::Create { new, today } => Record::Create { new, today },
+            Self::Secure { queue, key } => Record::Secure { queue, key },
+            Self::Keys { queue, keys } => Record::Keys { queue, keys },
+            Self::MoreKeys { queue, keys } => Record::MoreKeys { queue, keys },
+            Self::Suspend { queue } => Record::Suspend { queue },
+            Self::Block { queue, info } => Record::Block { queue, info },
+            Self::Resume { queue } => Record::Resume { queue },
+            Self::Delete { queue } => Record::Delete { queue },
+            Self::LinkGone { queue } => Record::LinkGone { queue },
+            Self::Notifier { queue, notifier } => Record::Notifier { queue, notifier },
+            Self::NotifierGone { queue } => Record::NotifierGone { queue },
+            Self::RecipientService { queue, service } => Record::RecipientService { queue, service },
+            Self::NotifierService { queue, service } => Record::NotifierService { queue, service },
+            Self::Notification { queue, notification } => Record::Notification { queue, notification },
+            Self::NotificationsTaken { queue, count } => Record::NotificationsTaken { queue, count },
             Self::Quota { queue, id, received_secs } => Record::Quota { queue, id, received_secs },
             Self::Take { queue, id } => Record::Take { queue, id },
             Self::Expire { queue, through } => Record::Expire { queue, through },
@@ -108,156 +248,33 @@ impl<T> Record<T> {
 
     /// Whether the record adds to what is kept. The others are accepted longer when space runs out: they free some.
     pub fn grows(&self) -> bool {
-        !matches!(self, Self::Delete { .. } | Self::Take { .. } | Self::Expire { .. } | Self::Suspend { .. })
+        !matches!(
+            self,
+            Self::Delete { .. }
+                | Self::Take { .. }
+                | Self::Expire { .. }
+                | Self::Suspend { .. }
+                | Self::LinkGone { .. }
+                | Self::NotifierGone { .. }
+                | Self::NotificationsTaken { .. }
+        )
     }
 
-    /// Whether something on the disk is history once this record is.
+    /// Whether something on the disk is history, or may be, once this record is. A body that is replaced need not be
+    /// told here: it is erased.
     pub fn ends_something(&self) -> bool {
-        matches!(self, Self::Delete { .. } | Self::Take { .. } | Self::Expire { .. } | Self::Used { .. })
-    }
-}
-
-impl Record<BodyMeta> {
-    /// Appends header and payload.
-    pub fn encode(&self, bucket: Bucket, out: &mut Vec<u8>) {
-        let at = out.len();
-        out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
-        let kind = self.encode_payload(out);
-        // Payloads are at most 143 bytes (Create with an Ed448 key).
-        let len = u16::try_from(out.len() - at - RECORD_HEADER_BYTES).unwrap_or(u16::MAX);
-        let [len_low, len_high] = len.to_le_bytes();
-        if let Some(header) = out.get_mut(at..at + RECORD_HEADER_BYTES) {
-            header.copy_from_slice(&[len_low, len_high, kind, bucket.partition(), bucket.sub()]);
-        }
-    }
-
-    fn encode_payload(&self, out: &mut Vec<u8>) -> u8 {
-        match self {
-            Self::Create { new, today } => {
-                out.extend_from_slice(&new.recipient_id);
-                out.extend_from_slice(&new.sender_id);
-                put_key(out, Some(&new.recipient_key));
-                out.extend_from_slice(&new.delivery_secret);
-                out.push(mode_byte(new.mode));
-                out.extend_from_slice(&today.to_le_bytes());
-                CREATE
-            }
-            Self::Secure { queue, key } => {
-                out.extend_from_slice(queue);
-                put_key(out, Some(key));
-                SECURE
-            }
-            Self::Suspend { queue } => {
-                out.extend_from_slice(queue);
-                SUSPEND
-            }
-            Self::Delete { queue } => {
-                out.extend_from_slice(queue);
-                DELETE
-            }
-            Self::Message { queue, id, received_secs, flags, body } => {
-                out.extend_from_slice(queue);
-                out.extend_from_slice(id);
-                out.extend_from_slice(&received_secs.to_le_bytes());
-                out.push(flags_byte(*flags));
-                out.extend_from_slice(&body.bytes.to_le_bytes());
-                out.extend_from_slice(&body.crc.to_le_bytes());
-                MESSAGE
-            }
-            Self::Quota { queue, id, received_secs } => {
-                out.extend_from_slice(queue);
-                out.extend_from_slice(id);
-                out.extend_from_slice(&received_secs.to_le_bytes());
-                QUOTA
-            }
-            Self::Take { queue, id } => {
-                out.extend_from_slice(queue);
-                out.extend_from_slice(id);
-                TAKE
-            }
-            Self::Expire { queue, through } => {
-                out.extend_from_slice(queue);
-                out.extend_from_slice(through);
-                EXPIRE
-            }
-            Self::Used { queue, today } => {
-                out.extend_from_slice(queue);
-                out.extend_from_slice(&today.to_le_bytes());
-                USED
-            }
-            Self::Image { blocks } => {
-                out.extend_from_slice(&blocks.to_le_bytes());
-                IMAGE
-            }
-        }
-    }
-
-    /// Reads one record from the front of a page's records.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<(Bucket, Self), Malformed> {
-        let len = reader.u16()?;
-        let kind = reader.u8()?;
-        let bucket = Bucket::new(reader.u8()?, reader.u8()?).ok_or(Malformed)?;
-        let mut payload = Reader(reader.bytes(usize::from(len))?);
-        let record = Self::decode_payload(kind, &mut payload)?;
-        payload.finish()?;
-        Ok((bucket, record))
-    }
-
-    fn decode_payload(kind: u8, payload: &mut Reader<'_>) -> Result<Self, Malformed> {
-        if kind == IMAGE {
-            return Ok(Self::Image { blocks: payload.u32()? });
-        }
-        let queue: QueueId = payload.array()?;
-        Ok(match kind {
-            CREATE => {
-                let new = NewQueue {
-                    recipient_id: queue,
-                    sender_id: payload.array()?,
-                    recipient_key: read_key(payload)?.ok_or(Malformed)?,
-                    delivery_secret: payload.array()?,
-                    mode: mode_of(payload.u8()?)?,
-                };
-                Self::Create { new, today: payload.u32()? }
-            }
-            SECURE => Self::Secure { queue, key: read_key(payload)?.ok_or(Malformed)? },
-            SUSPEND => Self::Suspend { queue },
-            DELETE => Self::Delete { queue },
-            MESSAGE => Self::Message {
-                queue,
-                id: payload.array()?,
-                received_secs: payload.u64()?,
-                flags: flags_of(payload.u8()?)?,
-                body: BodyMeta { bytes: payload.u16()?, crc: payload.u32()? }.checked()?,
-            },
-            QUOTA => Self::Quota { queue, id: payload.array()?, received_secs: payload.u64()? },
-            TAKE => Self::Take { queue, id: payload.array()? },
-            EXPIRE => Self::Expire { queue, through: payload.array()? },
-            USED => Self::Used { queue, today: payload.u32()? },
-            _ => return Err(Malformed),
-        })
-    }
-}
-
-impl BodyMeta {
-    /// None if the body is longer than any that the protocol allows.
-    pub fn of(body: &[u8]) -> Option<Self> {
-        let bytes = u16::try_from(body.len()).ok().filter(|_| body.len() <= SEND_BODY_BYTES_MAX)?;
-        Some(Self { bytes, crc: crc32c::crc32c(body) })
-    }
-
-    fn checked(self) -> Result<Self, Malformed> {
-        if usize::from(self.bytes) <= SEND_BODY_BYTES_MAX { Ok(self) } else { Err(Malformed) }
-    }
-}
-
-pub fn flags_byte(flags: MsgFlags) -> u8 {
-    if flags.notification { NOTIFICATION } else { 0 }
-}
-
-pub fn flags_of(byte: u8) -> Result<MsgFlags, Malformed> {
-    if byte & !NOTIFICATION == 0 {
-        Ok(MsgFlags { notification: byte == NOTIFICATION })
-    } else {
-        Err(Malformed)
+        !matches!(
+            self,
+            Self::Create { .. }
+                | Self::Secure { .. }
+                | Self::MoreKeys { .. }
+                | Self::Suspend { .. }
+                | Self::Block { .. }
+                | Self::Link { .. }
+                | Self::Service { .. }
+                | Self::Message { .. }
+                | Self::Quota { .. }
+                | Self::Image { .. }
+        )
     }
 }

@@ -111,7 +111,7 @@ impl Root {
         root.entries.reserve(count);
         for _ in 0..count {
             root.entries.push(RootEntry {
-                bucket: Bucket::new(reader.u8()?, reader.u8()?).ok_or(Malformed)?,
+                bucket: Bucket::new(reader.u8()?, reader.u8()?),
                 place: DiskPlace::decode(&mut reader)?,
                 bytes: reader.u32()?,
                 crc: reader.u32()?,

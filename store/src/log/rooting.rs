@@ -66,7 +66,8 @@ impl<A: Buffers> SegmentLog<A> {
                     place.fill(0);
                     root.encode(place);
                 }
-                self.request(Purpose::Root(FileStep::Write), Op::Write { file, offset: 0, buffer, bytes });
+                let write = Op::Write { file, offset: 0, buffer, bytes, durable: false };
+                self.request(Purpose::Root(FileStep::Write), write);
             }
             (FileStep::Write, Ok(())) => {
                 self.request(Purpose::Root(FileStep::Sync), Op::Sync { file });

@@ -10,12 +10,24 @@ use super::segments::segment_file;
 pub(super) enum Spare {
     /// Not yet asked for.
     Wanted,
-    Making,
-    Ready,
+    Making {
+        blocks: u32,
+    },
+    Ready {
+        blocks: u32,
+    },
     /// Tried again at this time.
     NoSpace {
         retry_ms: u64,
     },
+}
+
+/// Of the smallest segment.
+const BLOCKS_MIN: u32 = 16;
+
+/// The next size to try when there is no space for a segment of this one: what is left of a disk shall be used.
+pub(super) fn smaller(blocks: u32) -> Option<u32> {
+    Some(blocks / 2).filter(|&half| half >= BLOCKS_MIN)
 }
 
 impl<A: Buffers> SegmentLog<A> {
@@ -25,31 +37,40 @@ impl<A: Buffers> SegmentLog<A> {
             Spare::NoSpace { retry_ms } if retry_ms <= self.now_ms => {}
             _ => return,
         }
-        self.spare = Spare::Making;
+        self.create_spare(self.segment_blocks());
+    }
+
+    fn create_spare(&mut self, blocks: u32) {
+        self.spare = Spare::Making { blocks };
         let file = segment_file(self.log, self.current_sequence + 1);
-        let bytes = self.config.segment_bytes;
+        let bytes = u64::from(blocks) * BLOCK_BYTES as u64;
         self.request(Purpose::Spare(FileStep::Create), Op::Create { file, bytes });
     }
 
     pub(super) fn spare_made(&mut self, step: FileStep, result: Result<(), DiskError>) {
         let file = segment_file(self.log, self.current_sequence + 1);
+        let Spare::Making { blocks } = self.spare else { return };
         match (step, result) {
             (FileStep::Create, Ok(())) => {
                 let mut buffer = self.pool.lend(BLOCK_BYTES);
                 if let Some(block) = buffer.as_mut().get_mut(..BLOCK_BYTES) {
                     block.fill(0);
-                    self.segment_header(self.current_sequence + 1).encode(block);
+                    self.segment_header(self.current_sequence + 1, blocks).encode(block);
                 }
                 self.request(
                     Purpose::Spare(FileStep::Write),
-                    Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES },
+                    Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES, durable: false },
                 );
             }
             (FileStep::Write, Ok(())) => {
                 self.request(Purpose::Spare(FileStep::Sync), Op::Sync { file });
             }
-            (FileStep::Sync, Ok(())) => self.spare = Spare::Ready,
-            (FileStep::Create, Err(DiskError::NoSpace)) | (FileStep::Delete, Ok(())) => {
+            (FileStep::Sync, Ok(())) => self.spare = Spare::Ready { blocks },
+            (FileStep::Create, Err(DiskError::NoSpace)) => match smaller(blocks) {
+                Some(smaller) => self.create_spare(smaller),
+                None => self.spare = Spare::NoSpace { retry_ms: self.now_ms + RETRY_MS },
+            },
+            (FileStep::Delete, Ok(())) => {
                 self.spare = Spare::NoSpace { retry_ms: self.now_ms + RETRY_MS };
             }
             (FileStep::Write, Err(DiskError::NoSpace)) => {
@@ -59,13 +80,7 @@ impl<A: Buffers> SegmentLog<A> {
         }
     }
 
-    pub(super) fn segment_header(&self, sequence: u32) -> SegmentHeader {
-        SegmentHeader {
-            log: self.log,
-            sequence,
-            blocks: self.segment_blocks(),
-            salt: self.salt,
-            inherits: self.inherits,
-        }
+    pub(super) fn segment_header(&self, sequence: u32, blocks: u32) -> SegmentHeader {
+        SegmentHeader { log: self.log, sequence, blocks, salt: self.salt, inherits: self.inherits }
     }
 }

@@ -19,6 +19,7 @@ use super::op::{Completion, DiskError, Op};
 use super::page::{BLOCK_BYTES, LogKey, PageHeader, SegmentHeader, blocks_of};
 use super::root::Root;
 use super::segments::segment_file;
+use super::spare::smaller;
 use super::walk::{Corruption, Files, StartError, walk};
 use crate::disk::{Disk, HeapBuffer, HeapBuffers};
 use crate::id::{IdHasher, PartitionMap};
@@ -73,6 +74,7 @@ where
     let files: Files = disk.list()?.into_iter().collect();
     let roots = newest_complete(disk, &files)?;
     let newest = files.keys().map(|file| file.generation).max().unwrap_or(0);
+    let files = without_unfinished(disk, files, &roots)?;
     let generation = newest
         .checked_add(1)
         .ok_or_else(|| DiskError::Failed("no number for a generation is left".into()))?;
@@ -155,7 +157,7 @@ impl<D: Disk + Sync> Start<'_, D> {
             segments,
             cleaning,
         );
-        self.make_first_segment(&log)?;
+        log.current_blocks = self.make_first_segment(&log)?;
         log.begin_round();
         while !log.is_based() {
             log.advance(0, &store);
@@ -179,14 +181,24 @@ impl<D: Disk + Sync> Start<'_, D> {
         Ok(Based { shard: StartedShard { log, store }, live, replayed, skipped })
     }
 
-    fn make_first_segment(&self, log: &SegmentLog<HeapBuffers>) -> Result<(), StartError> {
-        let header = log.segment_header(1);
-        let file = segment_file(header.log, header.sequence);
+    /// Gives its blocks: fewer than wanted if there is no space for more.
+    fn make_first_segment(&self, log: &SegmentLog<HeapBuffers>) -> Result<u32, StartError> {
+        let mut blocks = log.segment_blocks();
+        let file = segment_file(log.segment_header(1, blocks).log, 1);
+        loop {
+            let bytes = u64::from(blocks) * BLOCK_BYTES as u64;
+            match (self.disk.perform(&Op::<HeapBuffer>::Create { file, bytes }), smaller(blocks)) {
+                (Err(DiskError::NoSpace), Some(fewer)) => blocks = fewer,
+                (Err(error), _) => return Err(error.into()),
+                (Ok(()), _) => break,
+            }
+        }
+        let header = log.segment_header(1, blocks);
         let mut buffer = HeapBuffer::new(BLOCK_BYTES);
         header.encode(buffer.as_mut());
-        self.disk.perform(&Op::<HeapBuffer>::Create { file, bytes: self.config.log.segment_bytes })?;
-        self.disk.perform(&Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES })?;
-        Ok(self.disk.perform(&Op::<HeapBuffer>::Sync { file })?)
+        self.disk.perform(&Op::Write { file, offset: 0, buffer, bytes: BLOCK_BYTES, durable: false })?;
+        self.disk.perform(&Op::<HeapBuffer>::Sync { file })?;
+        Ok(blocks)
     }
 
     fn delete(&self, file: FileName) -> Result<(), StartError> {
@@ -276,6 +288,17 @@ fn gaps(mut extents: Vec<(u32, u32)>, end: u32) -> Vec<(u32, u32)> {
         gaps.push((at, end - at));
     }
     gaps
+}
+
+/// Deletes the files of a later generation, whose start did not come to its end: as long as the roots before it are there its
+/// logs have taken no records, and it may have failed for want of the space that these files take.
+fn without_unfinished<D: Disk>(disk: &D, mut files: Files, roots: &[Root]) -> Result<Files, StartError> {
+    let Some(complete) = roots.first().map(|root| root.log.generation) else { return Ok(files) };
+    for file in files.keys().filter(|file| file.generation > complete) {
+        disk.perform(&Op::<HeapBuffer>::Delete { file: *file })?;
+    }
+    files.retain(|file, _| file.generation <= complete);
+    Ok(files)
 }
 
 /// The roots of the newest generation of which every shard has one. None at all: this is the first start.

@@ -89,13 +89,9 @@ impl<Buf: AsRef<[u8]> + AsMut<[u8]>> Pending<Buf> {
         self.start + self.blocks
     }
 
-    fn has_room(&self, record_bytes: usize) -> bool {
-        self.pages.last().is_some_and(|page| page.used + record_bytes <= BLOCK_BYTES)
-    }
-
-    /// Blocks that a record and what belongs to it would add.
-    pub fn blocks_needed(&self, record_bytes: usize, extent_blocks: u32) -> u32 {
-        extent_blocks + u32::from(!self.has_room(record_bytes))
+    /// Bytes of the last page that are in use.
+    pub fn page_bytes(&self) -> usize {
+        self.pages.last().map_or(BLOCK_BYTES, |page| page.used)
     }
 
     /// Adds a record and, behind its page, the blocks that belong to it. Gives the block where they begin.
@@ -105,7 +101,7 @@ impl<Buf: AsRef<[u8]> + AsMut<[u8]>> Pending<Buf> {
         extent: &[u8],
         pool: &mut Pool<A>,
     ) -> u32 {
-        if !self.has_room(record.len()) {
+        if self.page_bytes() + record.len() > BLOCK_BYTES {
             self.add_page(pool);
         }
         let lsn = self.end_lsn;

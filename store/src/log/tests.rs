@@ -4,17 +4,22 @@
 
 use proptest::prelude::*;
 use ringpost_protocol::command::{MsgFlags, QueueMode};
+use ringpost_protocol::error::{BlockingInfo, BlockingReason, ClientNotice};
+use ringpost_protocol::handshake::ServiceRole;
 use ringpost_protocol::keys::AuthPublicKey;
 
 use super::codec::Reader;
 use super::page::{BLOCK_BYTES, LogKey, PAGE_HEADER_BYTES, PageHeader, seal};
-use super::record::{BodyMeta, Record};
+use super::record::{BodyMeta, RECORD_KEYS_MAX, Record};
+use super::record_codec::RECORD_BYTES_MAX;
 use super::root::{Floor, Root, RootEntry};
 use super::segments::segment_file;
 use super::{FileKind, FileName, LogConfig, Op, StartConfig, image, start};
 use crate::disk::{Disk, HeapBuffer};
 use crate::id::{BUCKETS, Bucket, IdHasher};
+use crate::parts::{Link, NewNotifier, Notification};
 use crate::queue::NewQueue;
+use crate::service::Service;
 use crate::sim::SimDisk;
 use crate::store::Store;
 use crate::{BodyPlace, Party};
@@ -48,19 +53,96 @@ fn new_queue() -> impl Strategy<Value = NewQueue> {
     )
 }
 
-fn record() -> impl Strategy<Value = Record<BodyMeta>> {
+fn blocking() -> impl Strategy<Value = BlockingInfo> {
+    let notice =
+        prop::option::of(prop::option::of(any::<i64>()).prop_map(|ttl_secs| ClientNotice { ttl_secs }));
+    let reason = prop_oneof![Just(BlockingReason::Spam), Just(BlockingReason::Content)];
+    (reason, notice).prop_map(|(reason, notice)| BlockingInfo { reason, notice })
+}
+
+fn body() -> impl Strategy<Value = BodyMeta> {
+    (0..=16_384_u16, any::<u32>()).prop_map(|(bytes, crc)| BodyMeta { bytes, crc })
+}
+
+fn link() -> impl Strategy<Value = Link<BodyMeta>> {
+    (id(), any::<u16>(), any::<u64>(), body()).prop_map(|(id, fixed, fixed_hash, data)| Link {
+        id,
+        fixed_bytes: fixed % (data.bytes + 1),
+        fixed_hash,
+        data,
+    })
+}
+
+fn notifier() -> impl Strategy<Value = NewNotifier> {
+    (id(), key(), any::<[u8; 32]>(), prop::option::of(id()))
+        .prop_map(|(id, key, secret, service)| NewNotifier { id, key, secret, service })
+}
+
+fn notification() -> impl Strategy<Value = Notification> {
+    (id(), any::<u64>(), any::<[u8; 24]>(), prop::collection::vec(any::<u8>(), 0..=255)).prop_map(
+        |(message_id, received_secs, nonce, meta)| Notification {
+            message_id,
+            received_secs,
+            nonce,
+            meta: meta.into(),
+        },
+    )
+}
+
+fn service() -> impl Strategy<Value = Service<BodyMeta>> {
+    let role =
+        prop_oneof![Just(ServiceRole::Messaging), Just(ServiceRole::Notifier), Just(ServiceRole::Proxy)];
+    (id(), role, any::<[u8; 32]>(), any::<u32>(), body()).prop_map(
+        |(id, role, fingerprint, created_day, chain)| Service { id, role, fingerprint, created_day, chain },
+    )
+}
+
+fn keys() -> impl Strategy<Value = Vec<AuthPublicKey>> {
+    prop_oneof![
+        prop::collection::vec(key(), 1..4),
+        Just(vec![AuthPublicKey::Ed448(Box::new([7; 57])); RECORD_KEYS_MAX]),
+    ]
+}
+
+fn queue_record() -> impl Strategy<Value = Record<BodyMeta>> {
     prop_oneof![
         (new_queue(), any::<u32>()).prop_map(|(new, today)| Record::Create { new, today }),
         (id(), key()).prop_map(|(queue, key)| Record::Secure { queue, key }),
+        (id(), keys()).prop_map(|(queue, keys)| Record::Keys { queue, keys }),
+        (id(), keys()).prop_map(|(queue, keys)| Record::MoreKeys { queue, keys }),
         id().prop_map(|queue| Record::Suspend { queue }),
+        (id(), blocking()).prop_map(|(queue, info)| Record::Block { queue, info }),
+        id().prop_map(|queue| Record::Resume { queue }),
         id().prop_map(|queue| Record::Delete { queue }),
-        (id(), id(), any::<u64>(), any::<bool>(), 0..=16_088_u16, any::<u32>()).prop_map(
-            |(queue, id, received_secs, notification, bytes, crc)| Record::Message {
+        (id(), link()).prop_map(|(queue, link)| Record::Link { queue, link }),
+        id().prop_map(|queue| Record::LinkGone { queue }),
+        (id(), any::<u32>()).prop_map(|(queue, today)| Record::Used { queue, today }),
+    ]
+}
+
+fn party_record() -> impl Strategy<Value = Record<BodyMeta>> {
+    prop_oneof![
+        (id(), notifier()).prop_map(|(queue, notifier)| Record::Notifier { queue, notifier }),
+        id().prop_map(|queue| Record::NotifierGone { queue }),
+        (id(), prop::option::of(id()))
+            .prop_map(|(queue, service)| Record::RecipientService { queue, service }),
+        (id(), prop::option::of(id()))
+            .prop_map(|(queue, service)| Record::NotifierService { queue, service }),
+        service().prop_map(|service| Record::Service { service }),
+        (id(), notification()).prop_map(|(queue, notification)| Record::Notification { queue, notification }),
+        (id(), any::<u8>()).prop_map(|(queue, count)| Record::NotificationsTaken { queue, count }),
+    ]
+}
+
+fn message_record() -> impl Strategy<Value = Record<BodyMeta>> {
+    prop_oneof![
+        (id(), id(), any::<u64>(), any::<bool>(), body()).prop_map(
+            |(queue, id, received_secs, notification, body)| Record::Message {
                 queue,
                 id,
                 received_secs,
                 flags: MsgFlags { notification },
-                body: BodyMeta { bytes, crc },
+                body,
             }
         ),
         (id(), id(), any::<u64>()).prop_map(|(queue, id, received_secs)| Record::Quota {
@@ -70,9 +152,12 @@ fn record() -> impl Strategy<Value = Record<BodyMeta>> {
         }),
         (id(), id()).prop_map(|(queue, id)| Record::Take { queue, id }),
         (id(), id()).prop_map(|(queue, through)| Record::Expire { queue, through }),
-        (id(), any::<u32>()).prop_map(|(queue, today)| Record::Used { queue, today }),
         any::<u32>().prop_map(|blocks| Record::Image { blocks }),
     ]
+}
+
+fn record() -> impl Strategy<Value = Record<BodyMeta>> {
+    prop_oneof![queue_record(), party_record(), message_record()]
 }
 
 fn config() -> StartConfig {
@@ -90,7 +175,7 @@ fn put(disk: &SimDisk, file: FileName, content: &[u8]) {
     let mut buffer = HeapBuffer::new(bytes);
     buffer.as_mut()[..content.len()].copy_from_slice(content);
     disk.perform(&Op::<HeapBuffer>::Create { file, bytes: bytes as u64 }).unwrap();
-    disk.perform(&Op::Write { file, offset: 0, buffer, bytes }).unwrap();
+    disk.perform(&Op::Write { file, offset: 0, buffer, bytes, durable: false }).unwrap();
 }
 
 /// Files of a generation with one shard whose root is right, and whose segment holds `pages`.
@@ -137,9 +222,10 @@ proptest! {
     fn records_are_read_as_they_were_written(record in record(), index in 0..BUCKETS) {
         let bucket = Bucket::from_index(index).unwrap();
         let mut bytes = Vec::new();
+        prop_assert!(record.is_within_limits());
         record.encode(bucket, &mut bytes);
-        // The batch limit of `append` counts on 27 records in a page.
-        prop_assert!(bytes.len() <= (BLOCK_BYTES - PAGE_HEADER_BYTES) / 27);
+        // So that every record fits into an index page.
+        prop_assert!(bytes.len() <= RECORD_BYTES_MAX);
         let mut reader = Reader(&bytes);
         prop_assert_eq!(Record::decode(&mut reader).unwrap(), (bucket, record));
         prop_assert!(reader.0.is_empty());

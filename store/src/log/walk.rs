@@ -84,11 +84,7 @@ impl Page {
             let (bucket, record) = Record::decode(&mut reader)
                 .map_err(|_| self.corruption(format!("record {n} of the page is malformed")))?;
             let at = block;
-            block = block.saturating_add(match &record {
-                Record::Message { body, .. } => blocks_of(usize::from(body.bytes)),
-                Record::Image { blocks } => *blocks,
-                _ => 0,
-            });
+            block = block.saturating_add(record.extent_blocks());
             Ok(Recorded { lsn: self.header.first_lsn.saturating_add(n), bucket, record, block: at })
         })
     }
@@ -301,7 +297,7 @@ impl<D: Disk> Walk<'_, D> {
         let mut body = Vec::new();
         for recorded in page.records() {
             let Recorded { record, block, .. } = recorded.map_err(StartError::Corrupt)?;
-            let Record::Message { body: meta, .. } = record else { continue };
+            let Some(&meta) = record.body() else { continue };
             body.resize(usize::from(meta.bytes), 0);
             let offset = u64::from(block) * BLOCK_BYTES as u64;
             self.disk.read(page.file(), offset, &mut body)?;

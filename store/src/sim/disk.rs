@@ -154,7 +154,7 @@ impl SimDisk {
                 Op::Create { file, bytes } if random.chance(50) => {
                     state.files.entry(file).or_insert_with(|| SimFile::zeros(bytes));
                 }
-                Op::Write { file, offset, buffer, bytes } => {
+                Op::Write { file, offset, buffer, bytes, .. } => {
                     if let Some(file) = state.files.get_mut(&file) {
                         let data = buffer.as_ref().get(..bytes).unwrap_or_default();
                         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -305,7 +305,7 @@ impl State {
                 }
                 self.files.insert(*file, SimFile::zeros(*bytes));
             }
-            Op::Write { file, offset, buffer, bytes } => {
+            Op::Write { file, offset, buffer, bytes, durable } => {
                 let file = self.files.get_mut(file).ok_or_else(|| no_file(*file))?;
                 let data = buffer.as_ref().get(..*bytes).unwrap_or_default();
                 let offset = usize::try_from(*offset).unwrap_or(usize::MAX);
@@ -316,7 +316,13 @@ impl State {
                 );
                 assert!(place.iter().all(|&byte| byte == 0), "a block is written twice");
                 place.copy_from_slice(data);
-                file.unsynced.push((offset, data.to_vec()));
+                if *durable {
+                    if let Some(place) = file.durable.get_mut(offset..offset + data.len()) {
+                        place.copy_from_slice(data);
+                    }
+                } else {
+                    file.unsynced.push((offset, data.to_vec()));
+                }
             }
             Op::Sync { file } => {
                 let file = self.files.get_mut(file).ok_or_else(|| no_file(*file))?;

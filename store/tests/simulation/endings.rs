@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use ringpost_store::log::{Durability, FileName, StartError, Started, start};
-use ringpost_store::{BodyPlace, Party, Record};
+use ringpost_store::{BodyPlace, Record};
 
-use crate::model::{BODY_MARK, MESSAGE_MARK, QUEUE_MARK, Queues, apply, named, same_but_refused, seen};
-use crate::world::{World, difference};
+use crate::model::{MARKS, State, difference};
+use crate::seen::seen;
+use crate::world::World;
 
 const PAGE_MAGIC: &[u8] = b"RPPG";
 
@@ -24,10 +25,7 @@ impl World {
         for queue in self.queues.clone() {
             let shard = self.home(&queue);
             let today = self.today() + 1;
-            self.retry(|world| world.append(shard, &queue, &Record::Used { queue, today }))?;
-            let store = &mut self.shards[shard].store;
-            let ix = store.find(Party::Recipient, &queue).unwrap();
-            store.mark_used(ix, today);
+            self.retry(|world| world.append(shard, vec![Record::Used { queue, today }]))?;
         }
         // A round has some tens of operations one after the other, of at most 20 ms.
         let end_ms = self.now_ms + self.config.log.erase_within_ms + 4_000;
@@ -40,8 +38,8 @@ impl World {
         self.look_for_history()?;
         for (n, shard) in self.shards.iter().enumerate() {
             let mut expected = self.known[n].durable.clone();
-            for (_, record) in &self.known[n].pending {
-                apply(&mut expected, record);
+            for (_, batch) in &self.known[n].pending {
+                batch.iter().for_each(|record| expected.apply(record));
             }
             if seen(&self.disk, shard, false)? != expected {
                 return Err(format!("shard {n} shows something else than was sent"));
@@ -50,13 +48,10 @@ impl World {
         Ok(())
     }
 
-    fn retry<T>(
-        &mut self,
-        mut attempt: impl FnMut(&mut Self) -> Result<Option<T>, String>,
-    ) -> Result<T, String> {
+    fn retry(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<bool, String>) -> Result<(), String> {
         for _ in 0..2_000 {
-            if let Some(done) = attempt(self)? {
-                return Ok(done);
+            if attempt(self)? {
+                return Ok(());
             }
             self.now_ms += 5;
             self.turn()?;
@@ -68,15 +63,7 @@ impl World {
     fn look_for_history(&self) -> Result<(), String> {
         let mut alive = BTreeSet::new();
         for shard in &self.shards {
-            for (id, queue) in seen(&self.disk, shard, false)? {
-                alive.insert(id[..16].to_vec());
-                for message in queue.messages {
-                    alive.insert(message.id[..16].to_vec());
-                    if let Some((_, tag, _)) = message.sent {
-                        alive.insert(named(BODY_MARK, tag)[..16].to_vec());
-                    }
-                }
-            }
+            alive.extend(seen(&self.disk, shard, false)?.names());
         }
         for (file, image) in self.disk.images() {
             for (n, block) in image.chunks(4_096).enumerate() {
@@ -84,8 +71,7 @@ impl World {
                 while let Some(found) = block[at..].iter().position(|&byte| byte == 0xf7) {
                     at += found;
                     let here = &block[at..];
-                    let is_name =
-                        [BODY_MARK, MESSAGE_MARK, QUEUE_MARK].iter().any(|mark| here.starts_with(mark));
+                    let is_name = MARKS.iter().any(|mark| here.starts_with(mark));
                     if is_name && here.len() >= 16 && !alive.contains(&here[..16]) {
                         let name = String::from_utf8_lossy(&here[..8]).into_owned();
                         let tag = u64::from_le_bytes(here[8..16].try_into().unwrap());
@@ -114,20 +100,24 @@ impl World {
         if self.known.iter().any(|known| !known.pending.is_empty()) {
             return Ok(());
         }
-        let expected: Queues = self.known.iter().flat_map(|known| known.durable.clone()).collect();
-        let mut proven = expected.clone();
+        let mut expected = State::default();
+        for known in &self.known {
+            expected.extend(known.durable.clone());
+        }
+        // Something comes behind it in every shard, so that the disk says that it was durable.
+        let mut last = Vec::new();
         if self.config.log.durability == Durability::Always {
-            for queue in self.queues.clone() {
-                let shard = self.home(&queue);
-                let today = 1;
-                if self.append(shard, &queue, &Record::Used { queue, today })?.is_none() {
+            for shard in 0..self.shards.len() {
+                let mut service = self.new_service();
+                while self.service_home(&service.fingerprint) != shard {
+                    service = self.new_service();
+                }
+                last.push(service.id);
+                if !self.add_service(service)? {
                     return Ok(());
                 }
             }
             self.run_until(self.now_ms + 100)?;
-            for queue in proven.values_mut() {
-                queue.used_day = 1;
-            }
         }
         self.crash();
         let images = self.disk.images();
@@ -159,34 +149,13 @@ impl World {
             }
             Err(error) => return Err(format!("the start failed: {error}")),
         };
-        let mut all = Queues::new();
+        let mut all = State::default();
         for shard in &started.shards {
             all.extend(seen(&self.disk, shard, true)?);
         }
         // The last commit of each shard is there or not.
-        for (id, queue) in &mut all {
-            if let (Some(before), Some(after)) = (expected.get(id), proven.get(id))
-                && queue.used_day == before.used_day
-            {
-                queue.used_day = after.used_day;
-            }
-        }
-        let expected = proven;
-        if !same_but_refused(&all, &expected) {
-            for (id, queue) in &expected {
-                // Shows the first queue that is not the same.
-                let one = |queues: &Queues| {
-                    queues
-                        .iter()
-                        .filter(|(other, _)| *other == id)
-                        .map(|(id, queue)| (*id, queue.clone()))
-                        .collect::<Queues>()
-                };
-                let (found, known) = (one(&all), Queues::from([(*id, queue.clone())]));
-                if !same_but_refused(&found, &known) {
-                    return Err(format!("damage went unnoticed: {}", difference(&known, &found)));
-                }
-            }
+        all.services.retain(|id, _| !last.contains(id));
+        if !all.is_same_but_refused(&expected) {
             return Err(format!("damage went unnoticed: {}", difference(&expected, &all)));
         }
         self.stats.refused_bodies += u64::from(all != expected);

@@ -5,8 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod commands;
 mod endings;
 mod model;
+mod seen;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,6 +82,7 @@ fn nothing_is_lost_mixed_or_kept_too_long() {
         let met = [
             total.interrupted_starts,
             total.refused,
+            total.batches,
             total.torn,
             total.rounds,
             total.punched,
@@ -92,7 +95,7 @@ fn nothing_is_lost_mixed_or_kept_too_long() {
 }
 
 /// Faults put into the log, and within how many seeds each is found.
-const MUTATIONS: [(Mutation, u64); 18] = [
+const MUTATIONS: [(Mutation, u64); 19] = [
     (Mutation::SkipSync, 150),
     (Mutation::AnswerBeforeSync, 150),
     (Mutation::IgnorePageCrc, 150),
@@ -111,6 +114,7 @@ const MUTATIONS: [(Mutation, u64); 18] = [
     (Mutation::KeepOldPages, 150),
     (Mutation::HurryStart, 150),
     (Mutation::IgnoreSyncError, 150),
+    (Mutation::SplitBatches, 150),
 ];
 
 #[test]

@@ -2,28 +2,23 @@
 
 use std::collections::VecDeque;
 
-use ringpost_protocol::command::QueueMode;
-use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_store::log::{
-    AppendError, Durability, LogConfig, Mutation, StartConfig, StartError, Started, StartedShard, start,
+    Durability, LogConfig, Mutation, StartConfig, StartError, Started, StartedShard, start,
 };
 use ringpost_store::sim::{Fault, Random, SimDisk};
-use ringpost_store::{
-    BodyPlace, Content, Entry, IdHasher, Log, Message, NewQueue, PartitionMap, Party, Position, QueueId,
-    Record, Written,
-};
+use ringpost_store::{BodyPlace, Fingerprint, IdHasher, Log, PartitionMap, Position, QueueId, ServiceId};
 
-use crate::model::{MESSAGE_MARK, ModelRecord, QUEUE_MARK, Queues, apply, body_of, flags, named, seen};
+use crate::model::{ModelRecord, State, difference};
+use crate::seen::seen;
 
 const BLOCK_BYTES: u64 = 4_096;
-const QUOTA: usize = 6;
 
 /// A shard's part of the model: what must be there, and what may be there.
 #[derive(Default)]
 pub(crate) struct Known {
-    pub(crate) durable: Queues,
-    /// Appended and not yet durable, in order.
-    pub(crate) pending: VecDeque<(Position, ModelRecord)>,
+    pub(crate) durable: State,
+    /// Batches appended and not yet durable, in order.
+    pub(crate) pending: VecDeque<(Position, Vec<ModelRecord>)>,
 }
 
 pub struct World {
@@ -34,8 +29,9 @@ pub struct World {
     pub(crate) config: StartConfig,
     pub(crate) known: Vec<Known>,
     pub(crate) shards: Vec<StartedShard<BodyPlace>>,
-    next_tag: u64,
+    pub(crate) next_tag: u64,
     pub(crate) queues: Vec<QueueId>,
+    pub(crate) services: Vec<ServiceId>,
     /// A fault was given to the disk in this life.
     pub(crate) has_fault: bool,
     pub stats: Stats,
@@ -48,6 +44,8 @@ pub struct Stats {
     pub starts: u64,
     pub interrupted_starts: u64,
     pub records: u64,
+    /// Of more than one record.
+    pub batches: u64,
     pub refused: u64,
     pub torn: u64,
     pub rounds: u64,
@@ -63,6 +61,7 @@ impl Stats {
         self.starts += other.starts;
         self.interrupted_starts += other.interrupted_starts;
         self.records += other.records;
+        self.batches += other.batches;
         self.refused += other.refused;
         self.torn += other.torn;
         self.rounds += other.rounds;
@@ -101,6 +100,7 @@ impl World {
             shards: Vec::new(),
             next_tag: 1,
             queues: Vec::new(),
+            services: Vec::new(),
             has_fault: false,
             stats: Stats::default(),
             random,
@@ -125,6 +125,11 @@ impl World {
 
     pub(crate) fn home(&self, queue: &QueueId) -> usize {
         PartitionMap::new(self.shards.len()).unwrap().home(self.hasher.hash(queue).partition())
+    }
+
+    pub(crate) fn service_home(&self, fingerprint: &Fingerprint) -> usize {
+        let partition = self.hasher.hash_fingerprint(fingerprint).partition();
+        PartitionMap::new(self.shards.len()).unwrap().home(partition)
     }
 
     /// Starts until it succeeds: starts are interrupted too. Then looks at what is there.
@@ -160,32 +165,35 @@ impl World {
         }
     }
 
+    /// The part of a state that is at home in one of so many shards.
+    fn part(&self, state: &State, shard: usize, shards: usize) -> State {
+        let map = PartitionMap::new(shards).unwrap();
+        state.part(
+            |queue| map.home(self.hasher.hash(queue).partition()) == shard,
+            |service| map.home(self.hasher.hash_fingerprint(&service.fingerprint).partition()) == shard,
+        )
+    }
+
     /// Compares what a start found with what is known.
     fn take_over(&mut self, started: Started<BodyPlace>) -> Result<(), String> {
-        let former = PartitionMap::new(self.known.len()).unwrap();
-        let mut all = Queues::new();
-        let map = PartitionMap::new(started.shards.len()).unwrap();
+        let mut all = State::default();
         for (n, shard) in started.shards.iter().enumerate() {
-            for (id, queue) in seen(&self.disk, shard, false)? {
-                if map.home(self.hasher.hash(&id).partition()) != n {
-                    return Err("a queue is not at home".into());
-                }
-                all.insert(id, queue);
+            let state = seen(&self.disk, shard, false)?;
+            if self.part(&state, n, started.shards.len()) != state {
+                return Err("a queue or service is not at home".into());
             }
+            all.extend(state);
         }
         for (shard, known) in self.known.iter().enumerate() {
-            let found: Queues = all
-                .iter()
-                .filter(|(id, _)| former.home(self.hasher.hash(id).partition()) == shard)
-                .map(|(id, queue)| (*id, queue.clone()))
-                .collect();
+            let found = self.part(&all, shard, self.known.len());
             let mut expected = known.durable.clone();
             let mut fits = found == expected;
-            for (_, record) in &known.pending {
+            // A batch is there as a whole or not at all.
+            for (_, batch) in &known.pending {
                 if fits {
                     break;
                 }
-                apply(&mut expected, record);
+                batch.iter().for_each(|record| expected.apply(record));
                 fits = found == expected;
             }
             if !fits {
@@ -193,12 +201,11 @@ impl World {
             }
         }
         self.shards = started.shards;
-        self.known = self.shards.iter().map(|_| Known::default()).collect();
-        self.queues = all.keys().copied().collect();
-        for (id, queue) in all {
-            let home = self.home(&id);
-            self.known[home].durable.insert(id, queue);
-        }
+        self.queues = all.queues.keys().copied().collect();
+        self.services = all.services.keys().copied().collect();
+        let shards = self.shards.len();
+        let known = |shard| Known { durable: self.part(&all, shard, shards), pending: VecDeque::new() };
+        self.known = (0..shards).map(known).collect();
         Ok(())
     }
 
@@ -280,8 +287,8 @@ impl World {
             }
             let durable = if always { shard.log.durable_up_to() } else { shard.log.synced_up_to() };
             while known.pending.front().is_some_and(|(position, _)| *position <= durable) {
-                let (_, record) = known.pending.pop_front().unwrap();
-                apply(&mut known.durable, &record);
+                let (_, batch) = known.pending.pop_front().unwrap();
+                batch.iter().for_each(|record| known.durable.apply(record));
             }
         }
         Ok(())
@@ -298,186 +305,4 @@ impl World {
         self.shards.clear();
         self.disk.crash();
     }
-
-    fn tag(&mut self) -> u64 {
-        self.next_tag += 1;
-        self.next_tag
-    }
-
-    pub(crate) fn today(&self) -> u32 {
-        20_000 + u32::try_from(self.now_ms / 500).unwrap()
-    }
-
-    pub(crate) fn append(
-        &mut self,
-        shard: usize,
-        queue: &QueueId,
-        record: &ModelRecord,
-    ) -> Result<Option<Vec<BodyPlace>>, String> {
-        let bytes = match record {
-            Record::Message { body, .. } => body_of(body.0, body.1),
-            _ => Vec::new(),
-        };
-        let entry =
-            Entry { hash: self.hasher.hash(queue), record: record.clone().map_body(|_| bytes.as_slice()) };
-        let mut places = Vec::new();
-        match self.shards[shard].log.append(&[entry], &mut places) {
-            Ok(position) => {
-                self.stats.records += 1;
-                self.known[shard].pending.push_back((position, record.clone()));
-                Ok(Some(places))
-            }
-            Err(AppendError::TooLarge) => Err("a body was too large".into()),
-            Err(AppendError::Failed(_)) if !self.has_fault => Err("a log failed".into()),
-            Err(_) => {
-                self.stats.refused += 1;
-                Ok(None)
-            }
-        }
-    }
-
-    /// One command of a client.
-    pub(crate) fn command(&mut self, delete_percent: u64) -> Result<(), String> {
-        if self.queues.len() < 3 || (self.queues.len() < 40 && self.random.chance(10)) {
-            return self.create();
-        }
-        let at = self.random.index(self.queues.len());
-        let queue = self.queues[at];
-        let shard = self.home(&queue);
-        let Some(ix) = self.shards[shard].store.find(Party::Recipient, &queue) else {
-            return Err("a queue is gone".into());
-        };
-        match self.random.below(100) {
-            roll if roll < delete_percent => {
-                if self.append(shard, &queue, &Record::Delete { queue })?.is_some() {
-                    self.queues.swap_remove(at);
-                    let deleted = self.shards[shard].store.delete(ix).unwrap();
-                    for message in deleted.into_messages() {
-                        self.erase(shard, &message);
-                    }
-                }
-            }
-            0..50 => self.send(shard, queue, ix)?,
-            50..85 => {
-                let Some(id) = self.shards[shard].store.first_message(ix).map(|message| message.id) else {
-                    return Ok(());
-                };
-                if self.append(shard, &queue, &Record::Take { queue, id })?.is_some() {
-                    let taken = self.shards[shard].store.take_message(ix, &id).unwrap();
-                    self.erase(shard, &taken);
-                }
-            }
-            85..88 => {
-                let count = 1 + self.random.index(3);
-                let messages = self.shards[shard].store.queue(ix).unwrap().messages();
-                let Some(through) = messages.into_iter().flatten().take(count).last().map(|last| last.id)
-                else {
-                    return Ok(());
-                };
-                if self.append(shard, &queue, &Record::Expire { queue, through })?.is_some() {
-                    for message in self.shards[shard].store.take_through(ix, &through).unwrap() {
-                        self.erase(shard, &message);
-                    }
-                }
-            }
-            88..92 => {
-                if self.shards[shard].store.queue(ix).unwrap().sender_key.is_none() {
-                    let key = AuthPublicKey::Ed25519([3; 32]);
-                    if self.append(shard, &queue, &Record::Secure { queue, key: key.clone() })?.is_some() {
-                        self.shards[shard].store.secure(ix, key).unwrap();
-                    }
-                }
-            }
-            92..95 => {
-                if self.append(shard, &queue, &Record::Suspend { queue })?.is_some() {
-                    self.shards[shard].store.suspend(ix);
-                }
-            }
-            _ => {
-                let today = self.today();
-                if self.append(shard, &queue, &Record::Used { queue, today })?.is_some() {
-                    self.shards[shard].store.mark_used(ix, today);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn create(&mut self) -> Result<(), String> {
-        let tag = self.tag();
-        let recipient_id = named(QUEUE_MARK, tag);
-        let mut sender_id = recipient_id;
-        sender_id[23] = 1;
-        let recipient_key = match tag % 3 {
-            0 => AuthPublicKey::Ed448(Box::new([9; 57])),
-            1 => AuthPublicKey::X25519([8; 32]),
-            _ => AuthPublicKey::Ed25519([7; 32]),
-        };
-        let mode = [None, Some(QueueMode::Messaging), Some(QueueMode::Contact)][self.random.index(3)];
-        let new = NewQueue { recipient_id, sender_id, recipient_key, delivery_secret: [5; 32], mode };
-        let today = self.today();
-        let shard = self.home(&recipient_id);
-        if self.append(shard, &recipient_id, &Record::Create { new: new.clone(), today })?.is_some() {
-            self.shards[shard].store.create(new, today).unwrap();
-            self.queues.push(recipient_id);
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, shard: usize, queue: QueueId, ix: ringpost_store::QueueIx) -> Result<(), String> {
-        let tag = self.tag();
-        let id = named(MESSAGE_MARK, tag);
-        let received_secs = self.now_ms / 1_000;
-        let store = &self.shards[shard].store;
-        let messages = store.queue(ix).unwrap().messages();
-        let count = messages.map_or(0, ringpost_store::MessageQueue::len);
-        let is_closed =
-            messages.into_iter().flatten().last().is_some_and(|last| last.content == Content::Quota);
-        if is_closed {
-            return Ok(());
-        }
-        if count >= QUOTA {
-            if self.append(shard, &queue, &Record::Quota { queue, id, received_secs })?.is_some() {
-                let message = Message { id, received_secs, content: Content::Quota };
-                let written = self.shards[shard].store.write(ix, message, QUOTA);
-                assert_eq!(written, Some(Written::OverQuota { marked: true }));
-            }
-            return Ok(());
-        }
-        let bytes = match self.random.below(10) {
-            0 => 0,
-            1..6 => 32 + self.random.index(300),
-            6..8 => self.random.index(16_088),
-            _ => 16_048,
-        };
-        // A body that is shorter than its name cannot be told from others.
-        let bytes = if bytes < 32 { 0 } else { bytes };
-        let tag = if bytes == 0 { 0 } else { tag };
-        let flags = flags(self.random.chance(30));
-        let record = Record::Message { queue, id, received_secs, flags, body: (tag, bytes) };
-        if let Some(places) = self.append(shard, &queue, &record)? {
-            let message = Message { id, received_secs, content: Content::Sent { flags, body: places[0] } };
-            self.shards[shard].store.write(ix, message, QUOTA);
-        }
-        Ok(())
-    }
-
-    fn erase(&mut self, shard: usize, message: &Message<BodyPlace>) {
-        if let Content::Sent { body, .. } = &message.content {
-            self.shards[shard].log.erase(*body);
-        }
-    }
-}
-
-pub fn difference(expected: &Queues, found: &Queues) -> String {
-    for (id, queue) in expected {
-        match found.get(id) {
-            None => {
-                return format!("a queue is missing ({} are known, {} found)", expected.len(), found.len());
-            }
-            Some(other) if other != queue => return format!("a queue is {other:?} instead of {queue:?}"),
-            Some(_) => {}
-        }
-    }
-    format!("{} queues are known, {} found", expected.len(), found.len())
 }

@@ -1,0 +1,264 @@
+//! The commands of a recipient: "Recipient commands" of the protocol text.
+
+use std::sync::Arc;
+
+use ringpost_protocol::command::{Command, QueueMode};
+use ringpost_protocol::error::ErrorType;
+use ringpost_protocol::keys::AuthPublicKey;
+use ringpost_protocol::response::Response;
+use ringpost_protocol::transmission::Transmission;
+use ringpost_store::{Entry, Log, MessageId, QueueIx, Record, Status};
+
+use super::commands::{Next, PROHIBITED};
+use super::delivery::{deliver, fits};
+use super::info::{Reading, queue_info};
+use super::ledger::Refused;
+use super::session::Session;
+use super::{Output, Service};
+
+impl<L: Log> Service<L> {
+    pub(super) fn recipient_command(
+        &mut self,
+        session: &Arc<Session>,
+        parsed: &Transmission<'_>,
+        queue: QueueIx,
+        command: Command<'_>,
+    ) -> Next {
+        match command {
+            Command::Sub => self.subscribe(session, parsed, queue),
+            Command::Get => self.read_one(session, parsed, queue),
+            Command::Ack { msg_id } => self.acknowledge(session, parsed, queue, msg_id),
+            Command::Key(key) => self.secure(queue, key),
+            Command::RKey(keys) => self.set_keys(queue, keys),
+            Command::LSet { link_id, data } => self.set_link(queue, link_id, &data),
+            Command::LDel => self.drop_link(queue).map_or_else(Next::from, |()| Next::Ok),
+            Command::NKey(credentials) => self.set_notifier(session, parsed, queue, &credentials),
+            Command::NDel => self.remove_notifier(queue).map_or_else(Next::from, |()| Next::Ok),
+            Command::Off => self.suspend(queue),
+            Command::Del => self.delete(session, parsed, queue),
+            Command::Que => self.info(session, parsed, queue),
+            _ => Next::Answer(ErrorType::Internal),
+        }
+    }
+
+    /// KEY and SKEY: repeating the same key is no conflict.
+    pub(super) fn secure(&mut self, queue: QueueIx, key: AuthPublicKey) -> Next {
+        match self.store.queue(queue).map(|queue| queue.sender_key.as_ref()) {
+            None => Next::Answer(ErrorType::Auth),
+            Some(Some(present)) if *present == key => Next::Ok,
+            Some(Some(_)) => Next::Answer(ErrorType::Auth),
+            Some(None) => {
+                let record = key.clone();
+                if let Err(refused) = self.append_of(queue, |queue| Record::Secure { queue, key: record }) {
+                    return refused.into();
+                }
+                match self.store.secure(queue, key) {
+                    Ok(()) => Next::Ok,
+                    Err(_) => Next::Answer(ErrorType::Internal),
+                }
+            }
+        }
+    }
+
+    /// RKEY: the owners of a contact address.
+    fn set_keys(&mut self, queue: QueueIx, keys: Vec<AuthPublicKey>) -> Next {
+        let is_contact = self.store.queue(queue).is_some_and(|queue| queue.mode == Some(QueueMode::Contact));
+        let (Some((recipient_id, hash)), true) = (self.name(queue), is_contact) else {
+            return Next::Answer(ErrorType::Auth);
+        };
+        let records = Record::<Vec<u8>>::recipient_keys(recipient_id, &keys);
+        let entries: Vec<Entry<'_>> =
+            records.iter().map(|record| Entry { hash, record: record.as_bytes() }).collect();
+        if let Err(refused) = self.append_all(&entries) {
+            return refused.into();
+        }
+        match self.store.set_recipient_keys(queue, keys) {
+            Ok(()) => Next::Ok,
+            Err(_) => Next::Answer(ErrorType::Internal),
+        }
+    }
+
+    fn suspend(&mut self, queue: QueueIx) -> Next {
+        if self.store.queue(queue).is_some_and(|queue| queue.status() != Status::Suspended) {
+            if let Err(refused) = self.append_of(queue, |queue| Record::Suspend { queue }) {
+                return refused.into();
+            }
+            self.store.suspend(queue);
+        }
+        Next::Ok
+    }
+
+    /// The cap is on all shards together. Those that count at the same moment may pass it by one each.
+    pub(super) fn is_subscription_limit_reached(&self, session: &Session) -> bool {
+        session.subscribed_and_read() >= self.config.subscriptions_per_connection
+    }
+
+    fn subscribe(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, queue: QueueIx) -> Next {
+        if self.subscribers.peer(session).got.contains_key(&queue) {
+            return Next::Answer(PROHIBITED);
+        }
+        if let Some(subscription) = self.subscribers.of(queue, session.conn) {
+            // Whatever was delivered is delivered again.
+            subscription.delivered = None;
+        } else {
+            if self.is_subscription_limit_reached(session) {
+                return Next::Answer(ErrorType::Quota);
+            }
+            if let Some(former) = self.subscribers.subscribe(queue, session) {
+                self.event(former, parsed.entity_id, &Response::End);
+            }
+            self.counters.subscriptions.set(self.subscribers.len());
+        }
+        self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id: None });
+        if self.store.first_message(queue).is_some() {
+            self.to_deliver.push(queue);
+        }
+        Next::Answered
+    }
+
+    fn read_one(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, queue: QueueIx) -> Next {
+        if self.subscribers.of(queue, session.conn).is_some() {
+            return Next::Answer(PROHIBITED);
+        }
+        if !self.subscribers.peer(session).got.contains_key(&queue)
+            && self.is_subscription_limit_reached(session)
+        {
+            return Next::Answer(ErrorType::Quota);
+        }
+        let first = self.store.first_message(queue).map(|message| message.id);
+        if first.is_some()
+            && (self.subscribers.peer(session).credit == 0 || !self.is_body_here(queue, Some(session.conn)))
+        {
+            return Next::Wait;
+        }
+        self.subscribers.read(queue, session, first);
+        if first.is_none() {
+            return Next::Ok;
+        }
+        if !fits(session, parsed.corr_id.len()) {
+            return Next::Answer(ErrorType::LargeMsg);
+        }
+        self.answer_with_message(session, parsed, queue)
+    }
+
+    fn acknowledge(
+        &mut self,
+        session: &Arc<Session>,
+        parsed: &Transmission<'_>,
+        queue: QueueIx,
+        msg_id: &[u8],
+    ) -> Next {
+        // An empty ID stands for whatever was delivered.
+        let matches = |id: &MessageId| msg_id.is_empty() || *id == *msg_id;
+        if let Some(subscription) = self.subscribers.of(queue, session.conn) {
+            let Some(delivered) = subscription.delivered.filter(matches) else {
+                return Next::Answer(ErrorType::NoMsg);
+            };
+            if let Err(refused) = self.remove_message(queue, &delivered, msg_id) {
+                return refused.into();
+            }
+            if let Some(subscription) = self.subscribers.of(queue, session.conn) {
+                subscription.delivered = None;
+            }
+            if self.store.first_message(queue).is_none() {
+                return Next::Ok;
+            }
+            if self.subscribers.peer(session).credit > 0
+                && fits(session, parsed.corr_id.len())
+                && self.is_body_here(queue, None)
+            {
+                return self.answer_with_message(session, parsed, queue);
+            }
+            // The answer cannot carry the message now: it follows as an event.
+            self.to_deliver.push(queue);
+            return Next::Ok;
+        }
+        let got = self.subscribers.peer(session).got.get(&queue).copied().flatten();
+        let Some(delivered) = got.filter(matches) else {
+            return Next::Answer(ErrorType::NoMsg);
+        };
+        if let Err(refused) = self.remove_message(queue, &delivered, msg_id) {
+            return refused.into();
+        }
+        self.subscribers.read(queue, session, None);
+        Next::Ok
+    }
+
+    /// Deletes an acknowledged message. An acknowledgement that named no message deletes none.
+    fn remove_message(
+        &mut self,
+        queue: QueueIx,
+        delivered: &MessageId,
+        msg_id: &[u8],
+    ) -> Result<(), Refused> {
+        if !msg_id.is_empty() && self.take_first(queue, delivered)? {
+            self.counters.messages_acknowledged.add(1);
+        }
+        Ok(())
+    }
+
+    /// Sends the first message of the queue as the response to GET or ACK. There must be credit.
+    fn answer_with_message(
+        &mut self,
+        session: &Arc<Session>,
+        parsed: &Transmission<'_>,
+        queue_ix: QueueIx,
+    ) -> Next {
+        let block = self.arena.lend_above_cap().detach();
+        let (Some(queue), Some(first)) = (self.store.queue(queue_ix), self.store.first_message(queue_ix))
+        else {
+            return Next::Answer(ErrorType::Internal);
+        };
+        let message_id = first.id;
+        let Some(message) = deliver(block, session, parsed.corr_id, queue, first) else {
+            return Next::Answer(ErrorType::Internal);
+        };
+        self.subscribers.peer(session).credit -= 1;
+        if let Some(subscription) = self.subscribers.of(queue_ix, session.conn) {
+            subscription.delivered = Some(message_id);
+        }
+        self.counters.messages_delivered.add(1);
+        self.flush(session.conn, false);
+        self.output(Output::Message { conn: session.conn, message });
+        Next::Answered
+    }
+
+    fn delete(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, queue: QueueIx) -> Next {
+        if let Err(refused) = self.append_of(queue, |queue| Record::Delete { queue }) {
+            return refused.into();
+        }
+        let subscriber = self.subscribers.remove_queue(queue, session.conn);
+        let Some(deleted) = self.store.delete(queue) else { return Next::Answer(ErrorType::Auth) };
+        if let Some(link) = deleted.link() {
+            self.config.links.release(self.store.hasher().hash(&link.id));
+        }
+        if let Some(notifier) = deleted.notifier() {
+            self.notifier_gone(queue, &notifier.id);
+        }
+        for body in deleted.into_bodies() {
+            self.release_body(body);
+        }
+        if let Some(subscriber) = subscriber.filter(|subscriber| *subscriber != session.conn) {
+            self.event(subscriber, parsed.entity_id, &Response::Deld);
+        }
+        self.counters.queues_deleted.add(1);
+        self.counters.queues.set(self.store.queue_count());
+        self.counters.messages.set(self.store.message_count());
+        self.counters.subscriptions.set(self.subscribers.len());
+        Next::Ok
+    }
+
+    fn info(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, queue_ix: QueueIx) -> Next {
+        let reading = if let Some(subscription) = self.subscribers.of(queue_ix, session.conn) {
+            Reading::Subscribed { delivered: subscription.delivered }
+        } else if let Some(delivered) = self.subscribers.peer(session).got.get(&queue_ix) {
+            Reading::Got { delivered: *delivered }
+        } else {
+            Reading::No
+        };
+        let Some(queue) = self.store.queue(queue_ix) else { return Next::Answer(ErrorType::Auth) };
+        let json = queue_info(queue, &reading);
+        self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Info(json.as_bytes()));
+        Next::Answered
+    }
+}
