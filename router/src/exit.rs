@@ -55,7 +55,9 @@ impl Reason {
             Self::Certificate => {
                 "A certificate, key or fingerprint is missing, or does not belong to the others"
             }
-            Self::AlreadyInitialized => "`init` would overwrite a router",
+            Self::AlreadyInitialized => {
+                "`init` would overwrite a router, `import` its queues, or `export` files that are there"
+            }
             Self::PortInUse => "Another process listens on the port",
             Self::PortRefused => "This user may not open the port, or the address is not one of this machine",
             Self::LockedMemory => "The limit of locked memory is too low: raise it, or run fewer shards",

@@ -5,10 +5,12 @@
 //! | [`cli`] | commands and options of `smp-server` |
 //! | [`init`] | makes a new router: identity, certificates, ini |
 //! | [`start`] | from the files to a running router, and to its end |
+//! | [`migrate`] | to and from the reference implementation; checking what is stored |
 //! | [`ini`] | reads ini files and remembers the lines |
 //! | [`settings`] | what an ini asks for, as types; which keys there are |
 //! | [`storage`] | the data directory: its lock, and where the log and the key of the ID hash are |
 //! | [`identity`] | certificates and secrets as files |
+//! | [`reference`] | the files of the reference implementation: its queues and messages as text |
 //! | [`exit`] | why a process ends: codes and messages |
 
 #![forbid(unsafe_code)]
@@ -18,7 +20,9 @@ pub mod exit;
 pub mod identity;
 pub mod ini;
 pub mod init;
+pub mod migrate;
 pub mod paths;
+pub mod reference;
 pub mod settings;
 pub mod start;
 pub mod storage;

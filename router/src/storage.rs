@@ -6,6 +6,7 @@
 //! | `ringpost/` | mode 0700, since the log has the secrets of queues |
 //! | `ringpost/id_hash.key` | 16 random bytes, mode 0600: the log is written under this key and cannot be read with another |
 //! | `ringpost/*.seg`, `*.root` | the log |
+//! | `ringpost/importing` | there as long as an import is not complete: nobody else may use the log |
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -27,6 +28,7 @@ const DIRECTORY_MODE: u32 = 0o700;
 const KEY: &str = "id_hash.key";
 /// The key while it is written.
 const NEW_KEY: &str = "id_hash.key.new";
+const IMPORT_MARK: &str = "importing";
 pub const ID_HASH_KEY_BYTES: usize = 16;
 
 /// Why a data directory cannot be used.
@@ -39,6 +41,8 @@ pub enum StorageError {
     KeyMissing(PathBuf),
     #[error("{}: expected {ID_HASH_KEY_BYTES} bytes", .0.display())]
     KeyLength(PathBuf),
+    #[error("the import into {} was not completed", .0.display())]
+    ImportUnfinished(PathBuf),
     #[error("{what} {}: {source}", .path.display())]
     Io { what: &'static str, path: PathBuf, source: io::Error },
     /// A directory that could not be made, or no random numbers.
@@ -59,6 +63,8 @@ impl From<StorageError> for Fatal {
                     "Restore the file from a backup: the stored queues cannot be read with another key.",
                 )
             }
+            StorageError::ImportUnfinished(_) => Self::new(Reason::LogDamaged, message)
+                .remedy("Run `smp-server import` again: it does what is left, or begins anew."),
             StorageError::Io { .. } => Self::new(Reason::Files, message)
                 .remedy("Run as the user who owns the data directory, and see that the disk has space."),
             StorageError::Other(fatal) => fatal,
@@ -78,6 +84,11 @@ pub struct Storage {
 impl Storage {
     /// Makes what is missing: the directories, and the key if there is no log yet. All of it is on the disk on return.
     pub fn open(data_dir: &Path) -> Result<Self, StorageError> {
+        Self::open_to_import(data_dir)?.unless_importing()
+    }
+
+    /// The same, but an import that was not completed may be there.
+    pub fn open_to_import(data_dir: &Path) -> Result<Self, StorageError> {
         make_directory(data_dir).map_err(StorageError::Other)?;
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false).mode(SECRET_MODE);
@@ -104,10 +115,23 @@ impl Storage {
         }
         let lock = lock(data_dir, OpenOptions::new().read(true))?;
         match read_key(&directory)? {
-            Some(id_hash_key) => Ok(Some(Self { directory, id_hash_key, _lock: lock })),
+            Some(id_hash_key) => Self { directory, id_hash_key, _lock: lock }.unless_importing().map(Some),
             None if has_log(&directory)? => Err(StorageError::KeyMissing(directory.join(KEY))),
             None => Ok(None),
         }
+    }
+
+    fn unless_importing(self) -> Result<Self, StorageError> {
+        if exists(&self.import_mark())? {
+            Err(StorageError::ImportUnfinished(self.directory))
+        } else {
+            Ok(self)
+        }
+    }
+
+    /// The file that is there while an import writes the log.
+    pub fn import_mark(&self) -> PathBuf {
+        self.directory.join(IMPORT_MARK)
     }
 
     /// Where the log's files are.
@@ -260,6 +284,20 @@ mod tests {
             assert!(matches!(&error, StorageError::KeyMissing(path) if *path == key), "{error}");
         }
         assert!(!key.exists());
+    }
+
+    #[test]
+    fn nobody_uses_a_log_that_is_being_imported() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(folder.path()).unwrap();
+        fs::write(storage.import_mark(), "").unwrap();
+        drop(storage);
+        for opened in [Storage::open(folder.path()).map(Some), Storage::open_existing(folder.path())] {
+            let error = opened.unwrap_err();
+            assert!(matches!(&error, StorageError::ImportUnfinished(_)), "{error}");
+            assert_eq!(Fatal::from(error).reason, Reason::LogDamaged);
+        }
+        Storage::open_to_import(folder.path()).unwrap();
     }
 
     #[test]

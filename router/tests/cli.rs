@@ -29,7 +29,14 @@ fn assert_fails(output: &Output, code: i32, words: &[&str]) {
 fn help_is_as_recorded_and_fits_80_columns() {
     let home = Home::new();
     let mut text = String::new();
-    for arguments in [&["--help"][..], &["init", "--help"], &["start", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["init", "--help"],
+        &["start", "--help"],
+        &["import", "--help"],
+        &["export", "--help"],
+        &["check", "--help"],
+    ] {
         let output = home.run(arguments.iter().copied());
         assert!(output.status.success());
         writeln!(text, "$ smp-server {}\n{}", arguments.join(" "), stdout(&output)).unwrap();

@@ -1,5 +1,6 @@
 //! Short links, several recipients and notifications over the wire: where clients choose IDs, what is kept over a restart
 //! with another number of shards, what is refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation)]
 
 mod common;
 

@@ -11,7 +11,9 @@ use ringpost_store::disk::{Disk, FileDisk};
 use ringpost_store::log::{
     AppendError, Completion, LogConfig, Op, StartConfig, StartError, Started, StartedShard, start,
 };
-use ringpost_store::{BodyPlace, Content, Entry, IdHasher, Log, Message, NewQueue, PartitionMap, Record};
+use ringpost_store::{
+    BodyPlace, Content, Entry, IdHasher, Log, Message, NewQueue, PartitionMap, Party, Record,
+};
 
 /// Messages appended between two commits: what a busy router gathers while one sync runs.
 const GROUP: u64 = 64;
@@ -108,6 +110,52 @@ fn fill(
     Ok(())
 }
 
+/// Acknowledges one message in so many queues, and runs the round that erases it. Gives the bytes of images and all bytes
+/// written, and the longest call of `advance`.
+fn renew(
+    disk: &FileDisk,
+    started: &mut Started<BodyPlace>,
+    hasher: &IdHasher,
+    queues: u64,
+    (taken, mut now_ms): (u64, u64),
+) -> Result<(u64, u64, Duration), AppendError> {
+    let map = PartitionMap::new(started.shards.len());
+    let totals = |started: &Started<BodyPlace>| {
+        let counts = started.shards.iter().map(|shard| *shard.log.counts());
+        counts.fold((0, 0), |sum, counts| (sum.0 + counts.image_bytes, sum.1 + counts.written_bytes))
+    };
+    let before = totals(started);
+    let mut longest = Duration::ZERO;
+    for n in (0..taken).map(|n| n * queues / taken.max(1)) {
+        let queue = id(n, 1);
+        let hash = hasher.hash(&queue);
+        let home = map.map_or(0, |map| map.home(hash.partition()));
+        let Some(shard) = started.shards.get_mut(home) else { continue };
+        let Some(ix) = shard.store.find(Party::Recipient, &queue) else { continue };
+        let message = id(n, 3);
+        if shard.store.first_message(ix).is_none_or(|first| first.id != message) {
+            continue;
+        }
+        append(disk, shard, &Entry { hash, record: Record::Take { queue, id: message } }, 0)?;
+        if let Some(Content::Sent { body, .. }) =
+            shard.store.take_message(ix, &message).map(|message| message.content)
+        {
+            shard.log.erase(body);
+        }
+    }
+    for _ in 0..2_000 {
+        now_ms += 1;
+        for shard in &mut started.shards {
+            let begun = Instant::now();
+            shard.log.advance(now_ms, &shard.store);
+            longest = longest.max(begun.elapsed());
+            serve(disk, shard, now_ms);
+        }
+    }
+    let after = totals(started);
+    Ok((after.0 - before.0, after.1 - before.1, longest))
+}
+
 fn timed(
     disk: &FileDisk,
     config: &StartConfig,
@@ -147,6 +195,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "written / appended bytes: {written} / {appended} = {:.3} (images: {images})",
         ratio(written, appended)
     );
+    // The first of these rounds writes everything. Times behind all that the log has seen, and far apart.
+    for (round, taken) in (1..).zip([1, 2, 1_000.min(queues)]) {
+        let (images, written, longest) = renew(&disk, &mut started, &hasher, queues, (taken, round << 40))?;
+        println!(
+            "a round after {taken} messages were taken: {images} bytes of images, {written} written, longest step {longest:?}"
+        );
+    }
     drop(started);
     for what in ["start after a kill", "start with what that left"] {
         let before = resident_bytes();

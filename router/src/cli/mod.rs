@@ -2,6 +2,7 @@
 //! is refused by name.
 
 mod init;
+mod migrate;
 mod start;
 mod unsupported;
 
@@ -36,6 +37,12 @@ enum Command {
     Init(Box<init::InitArguments>),
     /// Start the server
     Start(start::StartArguments),
+    /// Take queues and messages over from a server of the reference implementation
+    Import(migrate::ImportArguments),
+    /// Write queues and messages for a server of the reference implementation
+    Export(migrate::ExportArguments),
+    /// Verify the stored queues and messages of a stopped server, and count them
+    Check(migrate::CheckArguments),
 }
 
 fn parser() -> clap::Command {
@@ -66,7 +73,7 @@ pub fn main(
             return if error.use_stderr() { ExitCode::from(Reason::Usage.code()) } else { ExitCode::SUCCESS };
         }
     };
-    match run(&matches, out) {
+    match run(&matches, out, err) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
             let _ = writeln!(err, "{fatal}");
@@ -75,7 +82,7 @@ pub fn main(
     }
 }
 
-fn run(matches: &clap::ArgMatches, out: &mut dyn Write) -> Result<(), Fatal> {
+fn run(matches: &clap::ArgMatches, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Fatal> {
     unsupported::refuse(matches)?;
     let line = CommandLine::from_arg_matches(matches).map_err(|error| {
         Fatal::new(Reason::Usage, error.to_string().trim_start_matches("error: ").to_owned())
@@ -84,6 +91,9 @@ fn run(matches: &clap::ArgMatches, out: &mut dyn Write) -> Result<(), Fatal> {
     match line.command {
         Command::Init(arguments) => crate::init::init(&paths, &arguments.options()?, out),
         Command::Start(arguments) => crate::start::start(&paths, &arguments.options(), out),
+        Command::Import(arguments) => crate::migrate::import::import(&paths, &arguments.options(), out, err),
+        Command::Export(arguments) => crate::migrate::export::export(&paths, &arguments.options(), out, err),
+        Command::Check(arguments) => crate::migrate::check::check(&paths, &arguments.options(), out),
     }
 }
 

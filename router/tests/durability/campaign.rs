@@ -212,5 +212,7 @@ pub async fn drain(address: &RouterAddress, queues: &[Arc<Known>]) {
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
     }
-    queues.iter().for_each(|queue| queue.check_complete());
+    for queue in queues {
+        queue.check_complete();
+    }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod campaign;
+mod cuts;
 mod space;
 #[path = "../support/mod.rs"]
 mod support;

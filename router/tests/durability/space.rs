@@ -81,7 +81,7 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_space() {
         }
         // The shards share the disk: each queue is filled until its shard has nothing left.
         for (_, sender, tag) in &queues {
-            stored.push(send_until_refused(&client, sender, *tag).await);
+            stored.push(Box::pin(send_until_refused(&client, sender, *tag)).await);
         }
         let first = stored.iter().sum::<usize>();
         assert!(first > 200, "only {stored:?} messages were stored");

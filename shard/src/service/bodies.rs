@@ -9,9 +9,9 @@ use ringpost_store::{BodyPlace, Content, Log, MessageId, Position, QueueIx};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::Service;
 use super::body::{Body, Form};
 use super::session::ConnRef;
+use super::{Mutation, Service};
 
 /// A place in the [`Cache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl<L: Log> Service<L> {
     pub(super) fn make_room(&mut self) -> bool {
         while self.message_bytes >= self.config.message_bytes_max {
             let Some((key, queue, position)) = self.cache.oldest() else { break };
-            if position > self.log.readable_up_to() {
+            if position > self.log.readable_up_to() && !self.mutated(Mutation::EvictTooEarly) {
                 break;
             }
             self.cache.remove(key);
@@ -205,10 +205,17 @@ impl<L: Log> Service<L> {
     pub fn fetched(&mut self, fetch: &Fetch, blocks: &[u8]) {
         let Fetch { queue, of, place, .. } = *fetch;
         let waiters = self.fetching.waiters.remove(&(queue, of == BodyOf::Link)).unwrap_or_default();
-        self.resumable.extend(waiters);
+        if !self.mutated(Mutation::ForgetWaiters) {
+            self.resumable.extend(waiters);
+        }
         self.counters.bodies_fetched.add(1);
-        if self.away_at(queue, of) == Some(place) {
-            match self.log.body(place, blocks) {
+        if self.away_at(queue, of) == Some(place) || self.mutated(Mutation::FetchedToFirst) {
+            let body = if self.mutated(Mutation::IgnoreBodyCrc) {
+                blocks.get(..place.len())
+            } else {
+                self.log.body(place, blocks)
+            };
+            match body {
                 Some(bytes) => {
                     let form = Form::Own(bytes.into());
                     // Others go, not the one that was waited for: it comes last.
@@ -252,6 +259,9 @@ impl<L: Log> Service<L> {
     /// What the disk has is not what was written: the message cannot be delivered any more, and those behind it shall. A
     /// link without its data is none.
     fn damaged(&mut self, queue: QueueIx, of: BodyOf) {
+        if self.mutated(Mutation::KeepDamaged) {
+            return;
+        }
         self.counters.messages_damaged.add(1);
         // If it is refused now, whoever asks next comes here again.
         match of {

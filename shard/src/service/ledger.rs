@@ -9,7 +9,7 @@ use ringpost_protocol::error::ErrorType;
 use ringpost_store::log::AppendError;
 use ringpost_store::{Entry, IdHash, Log, MessageId, Position, QueueId, QueueIx, Record};
 
-use super::{Output, Service};
+use super::{Mutation, Output, Service};
 use crate::limits::EXPIRY_STEP_MESSAGES;
 
 /// Why a change was not made. Nothing was changed.
@@ -48,9 +48,16 @@ impl<L: Log> Service<L> {
     /// Appends records, all or none. The places of bodies among them are in `self.places` then.
     pub(super) fn append_all(&mut self, entries: &[Entry<'_>]) -> Result<(), Refused> {
         self.places.clear();
+        if self.forgets_record(entries) {
+            return Ok(());
+        }
         match self.log.append(entries, &mut self.places) {
             Ok(position) => {
                 self.appended = position;
+                Ok(())
+            }
+            Err(_) if self.mutated(Mutation::IgnoreRefusal) => {
+                self.forge_places(entries);
                 Ok(())
             }
             // A log that has failed ends the router: nobody is answered any more.
@@ -80,13 +87,15 @@ impl<L: Log> Service<L> {
     }
 
     pub(super) fn output(&mut self, output: Output) {
-        self.held.outputs.push_back((self.appended, output));
+        let spare = u64::from(self.mutated(Mutation::HoldTooLittle));
+        let position = Position(self.appended.0.saturating_sub(spare));
+        self.held.outputs.push_back((position, output));
     }
 
     /// The next output that may leave.
     pub fn next_output(&mut self) -> Option<Output> {
         let (position, _) = self.held.outputs.front()?;
-        if *position > self.log.durable_up_to() {
+        if *position > self.log.durable_up_to() && !self.mutated(Mutation::TellBeforeDurable) {
             return None;
         }
         self.held.outputs.pop_front().map(|(_, output)| output)
@@ -99,7 +108,10 @@ impl<L: Log> Service<L> {
 
     /// The log has moved: what was refused may be tried again.
     pub fn log_moved(&mut self) {
-        self.resumable.append(&mut self.waits_for_log);
+        let mut waiting = std::mem::take(&mut self.waits_for_log);
+        if !self.mutated(Mutation::ForgetLogMoved) {
+            self.resumable.append(&mut waiting);
+        }
     }
 
     /// Connections whose batches can go on, since the last call: [`resume`](Self::resume) them.
@@ -117,10 +129,14 @@ impl<L: Log> Service<L> {
 
     /// Removes the first message of a queue if it has this ID. False if it has another.
     pub(super) fn take_first(&mut self, queue: QueueIx, id: &MessageId) -> Result<bool, Refused> {
-        if self.store.first_message(queue).is_none_or(|first| first.id != *id) {
+        let Some(first) = self.store.first_message(queue) else { return Ok(false) };
+        let id = if self.mutated(Mutation::TakeAnyFirst) { first.id } else { *id };
+        if first.id != id {
             return Ok(false);
         }
-        let id = *id;
+        if self.mutated(Mutation::EraseBeforeTake) {
+            self.erase_first(queue);
+        }
         self.append_of(queue, |queue| Record::Take { queue, id })?;
         if let Some(message) = self.store.take_message(queue, &id) {
             self.release(message);
@@ -131,6 +147,8 @@ impl<L: Log> Service<L> {
 
     /// Drops messages of a queue that are too old, some at a time.
     pub(super) fn expire_queue(&mut self, queue: QueueIx, before_secs: u64) -> Result<(), Refused> {
+        let spare_secs = if self.mutated(Mutation::ExpireYoung) { 600 } else { 0 };
+        let before_secs = before_secs.saturating_add(spare_secs);
         let messages = self.store.queue(queue).and_then(|queue| queue.messages());
         let through = messages.and_then(|m| m.expired_through(before_secs, EXPIRY_STEP_MESSAGES)).copied();
         let Some(through) = through else { return Ok(()) };

@@ -15,6 +15,7 @@
 //! | `subscribers` | who receives from which queue, and with how much credit |
 //! | `delivery`, `body` | messages at rest and on their way out |
 //! | `info` | the answer to QUE |
+//! | `mutation` | faults put in on purpose, for the simulation |
 
 mod bodies;
 mod body;
@@ -24,6 +25,7 @@ mod delivery;
 mod info;
 mod ledger;
 mod links;
+mod mutation;
 mod notifications;
 mod recipient;
 mod secrets;
@@ -48,6 +50,7 @@ use ringpost_store::{BodyPlace, Content, Log, Message, Notification, Position, Q
 pub use bodies::Fetch;
 pub use body::Body;
 pub use delivery::{MSG_BODY_AT, OutMessage};
+pub use mutation::Mutation;
 pub use session::{Batch, BatchData, ConnRef, Session};
 
 use crate::arena::Arena;
@@ -134,6 +137,8 @@ pub struct Service<L> {
     starved: VecDeque<ConnRef>,
     expiry_place: u32,
     counters: Arc<Counters>,
+    #[cfg(feature = "simulation")]
+    mutation: Option<Mutation>,
 }
 
 impl<L: Log> Service<L> {
@@ -170,6 +175,8 @@ impl<L: Log> Service<L> {
             starved: VecDeque::new(),
             expiry_place: 0,
             counters,
+            #[cfg(feature = "simulation")]
+            mutation: None,
         }
     }
 
@@ -204,9 +211,11 @@ impl<L: Log> Service<L> {
     /// Takes a batch and processes at most `most` of its transmissions. When a batch is done its last
     /// [`Output::Responses`] says so.
     pub fn process(&mut self, batch: Box<Batch>, most: usize, now_secs: u64) -> Progress {
+        let overtakes = self.mutated(Mutation::Overtake);
         // Batches of a connection do not overtake each other.
         if let Some(peer) = self.subscribers.known_peer(batch.session.conn)
             && !peer.waiting.is_empty()
+            && !overtakes
         {
             peer.waiting.push_back(batch);
             return Progress::Rests;
@@ -270,12 +279,18 @@ impl<L: Log> Service<L> {
         let Some(peer) = self.subscribers.known_peer(conn) else { return Progress::Rests };
         peer.credit = most.min(peer.credit + blocks);
         self.move_line(conn);
+        if self.mutated(Mutation::ForgetBatch) {
+            return Progress::Rests;
+        }
         self.goes_on(conn)
     }
 
     /// A connection is gone: its subscriptions end.
     pub fn disconnected(&mut self, conn: ConnRef) {
         self.subscribers.remove_connection(conn);
+        if self.mutated(Mutation::DropHeld) {
+            self.held = Held::default();
+        }
         self.counters.subscriptions.set(self.subscribers.len());
     }
 
@@ -286,7 +301,7 @@ impl<L: Log> Service<L> {
 
     /// Tries again what waited for blocks of the arena, until there are none.
     pub fn retry_starved(&mut self) {
-        while !self.arena.is_exhausted() {
+        while !self.arena.is_exhausted() && !self.mutated(Mutation::ForgetStarved) {
             let Some(conn) = self.starved.pop_front() else { return };
             if let Some(peer) = self.subscribers.known_peer(conn) {
                 peer.starved = false;
@@ -341,9 +356,12 @@ impl<L: Log> Service<L> {
             return;
         }
         let conn = subscription.conn;
+        let ignores_credit = self.mutated(Mutation::IgnoreCredit);
         let Some(peer) = self.subscribers.known_peer(conn) else { return };
-        if peer.credit == 0 {
-            self.subscribers.wait_for_credit(queue_ix);
+        if peer.credit == 0 && !ignores_credit {
+            if !self.mutated(Mutation::ForgetLine) {
+                self.subscribers.wait_for_credit(queue_ix);
+            }
             return;
         }
         let session = Arc::clone(&peer.session);
@@ -367,7 +385,7 @@ impl<L: Log> Service<L> {
         };
         let Some(message) = delivery::deliver(block.detach(), &session, &[], queue, first) else { return };
         if let Some(peer) = self.subscribers.known_peer(conn) {
-            peer.credit -= 1;
+            peer.credit = peer.credit.saturating_sub(1);
         }
         if let Some(subscription) = self.subscribers.of(queue_ix, conn) {
             subscription.delivered = Some(message_id);
@@ -415,7 +433,9 @@ impl<L: Log> Service<L> {
     fn release_body(&mut self, body: Body) {
         self.cache.remove(body.cached);
         self.drop_form(body.form);
-        self.log.erase(body.place);
+        if !self.mutated(Mutation::ForgetErase) {
+            self.log.erase(body.place);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::delivery::{deliver, fits};
 use super::info::{Reading, queue_info};
 use super::ledger::Refused;
 use super::session::Session;
-use super::{Output, Service};
+use super::{Mutation, Output, Service};
 
 impl<L: Log> Service<L> {
     pub(super) fn recipient_command(
@@ -44,9 +44,8 @@ impl<L: Log> Service<L> {
     /// KEY and SKEY: repeating the same key is no conflict.
     pub(super) fn secure(&mut self, queue: QueueIx, key: AuthPublicKey) -> Next {
         match self.store.queue(queue).map(|queue| queue.sender_key.as_ref()) {
-            None => Next::Answer(ErrorType::Auth),
             Some(Some(present)) if *present == key => Next::Ok,
-            Some(Some(_)) => Next::Answer(ErrorType::Auth),
+            None | Some(Some(_)) => Next::Answer(ErrorType::Auth),
             Some(None) => {
                 let record = key.clone();
                 if let Err(refused) = self.append_of(queue, |queue| Record::Secure { queue, key: record }) {
@@ -97,14 +96,19 @@ impl<L: Log> Service<L> {
         if self.subscribers.peer(session).got.contains_key(&queue) {
             return Next::Answer(PROHIBITED);
         }
+        let keeps_delivered = self.mutated(Mutation::KeepDelivered);
         if let Some(subscription) = self.subscribers.of(queue, session.conn) {
             // Whatever was delivered is delivered again.
-            subscription.delivered = None;
+            if !keeps_delivered {
+                subscription.delivered = None;
+            }
         } else {
             if self.is_subscription_limit_reached(session) {
                 return Next::Answer(ErrorType::Quota);
             }
-            if let Some(former) = self.subscribers.subscribe(queue, session) {
+            if let Some(former) = self.subscribers.subscribe(queue, session)
+                && !self.mutated(Mutation::ForgetEnd)
+            {
                 self.event(former, parsed.entity_id, &Response::End);
             }
             self.counters.subscriptions.set(self.subscribers.len());
@@ -155,6 +159,9 @@ impl<L: Log> Service<L> {
                 return Next::Answer(ErrorType::NoMsg);
             };
             if let Err(refused) = self.remove_message(queue, &delivered, msg_id) {
+                if self.mutated(Mutation::DeliverAgain) {
+                    self.deliver_again(queue, session.conn);
+                }
                 return refused.into();
             }
             if let Some(subscription) = self.subscribers.of(queue, session.conn) {

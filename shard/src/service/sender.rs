@@ -11,11 +11,11 @@ use ringpost_protocol::transmission::Transmission;
 use ringpost_store::{Content, Entry, Log, Message, MessageId, Party, QueueIx, Record, Status, Written};
 use smallvec::{SmallVec, smallvec};
 
-use super::Service;
 use super::body::{Body, Form};
 use super::commands::{Next, Secrets};
 use super::links::is_secured_messaging;
 use super::session::{Batch, BatchData, Session};
+use super::{Mutation, Service};
 
 impl<L: Log> Service<L> {
     pub(super) fn secure_by_sender(
@@ -100,8 +100,9 @@ impl<L: Log> Service<L> {
         {
             return refused.into();
         }
+        let asked = self.config.queue_quota + usize::from(self.mutated(Mutation::OtherQuota));
         let (Some(verdict), Some((recipient_id, hash))) =
-            (self.store.verdict(queue, self.config.queue_quota), self.name(queue))
+            (self.store.verdict(queue, asked), self.name(queue))
         else {
             return Next::Answer(ErrorType::Auth);
         };

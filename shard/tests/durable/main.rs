@@ -1,5 +1,6 @@
 //! Queues and messages outlive the router: stops, other numbers of shards, memory that holds a small part of the bodies,
 //! erasure.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation)]
 
 #[path = "../common/mod.rs"]
 mod common;

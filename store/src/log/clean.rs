@@ -11,7 +11,7 @@ use super::engine::{RETRY_MS, SegmentLog, Use};
 use super::erase::Job;
 use super::image;
 use super::op::Buffers;
-use super::page::blocks_of;
+use super::page::{BLOCK_BYTES, blocks_of};
 use super::root::{Floor, Root};
 use super::{AppendError, StoredBody};
 use crate::id::Bucket;
@@ -224,6 +224,13 @@ impl<A: Buffers> SegmentLog<A> {
         }
     }
 
+    /// Begins a round as soon as none is under way, whether or not anything ended: what was appended is in images then,
+    /// and a start has little to replay.
+    pub fn renew(&mut self) {
+        self.cleaning.has_history = true;
+        self.cleaning.next_round_ms = 0;
+    }
+
     /// Begins a round now. Two rounds begin half of `erase_within` apart, so that with a round's own duration
     /// everything is gone in time.
     pub(super) fn begin_round(&mut self) {
@@ -299,7 +306,7 @@ impl<A: Buffers> SegmentLog<A> {
             }
             bytes.clear();
             let queues = image::encode(store, &self.segments, bucket, &mut bytes);
-            step_bytes += bytes.len();
+            step_bytes += blocks_of(bytes.len()) as usize * BLOCK_BYTES;
             match self.write_image(bucket, &bytes, queues) {
                 Ok(()) => next += 1,
                 Err(AppendError::TooLarge) => {

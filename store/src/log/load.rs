@@ -16,6 +16,9 @@ use crate::disk::Disk;
 use crate::id::{BUCKETS_PER_PARTITION, Bucket, IdHasher};
 use crate::store::Store;
 
+/// Images after which it is told how many queues there will be.
+const IMAGES_SAMPLED: usize = 64;
+
 /// One log of the generation before: its root, and what follows its floor.
 #[derive(Debug)]
 pub struct Former {
@@ -68,10 +71,7 @@ pub fn load<D: Disk, B: StoredBody>(
         replayed: 0,
     };
     for former in formers {
-        let mut image = Vec::new();
-        for entry in &former.root.entries {
-            loader.load_image(entry, &mut image)?;
-        }
+        loader.load_images(&former.root)?;
         let pages = &former.tail.pages;
         if config.log.mutated(Mutation::ReplayBackwards) {
             for page in pages.iter().rev() {
@@ -97,6 +97,22 @@ impl<D: Disk, B: StoredBody> Loader<'_, D, B> {
             return Err(StartError::Corrupt(damage));
         }
         self.skipped.push(damage);
+        Ok(())
+    }
+
+    fn load_images(&mut self, root: &Root) -> Result<(), StartError> {
+        let entries: Vec<&RootEntry> =
+            root.entries.iter().filter(|entry| self.state(entry.bucket).is_some()).collect();
+        let before = self.store.queue_count();
+        let mut image = Vec::new();
+        for (n, entry) in entries.iter().enumerate() {
+            if n == IMAGES_SAMPLED {
+                // Buckets have about as many queues each. A table that grows by itself is moved again and again.
+                let sampled = self.store.queue_count() - before;
+                self.store.reserve(sampled * (entries.len() - n) / n);
+            }
+            self.load_image(entry, &mut image)?;
+        }
         Ok(())
     }
 

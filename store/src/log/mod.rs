@@ -13,6 +13,7 @@
 //! | `engine`, `commit`, `spare`, `config` | the log: appending, group commit, the next segment |
 //! | `clean`, `rooting`, `erase` | rounds: new images, a new root, erasure |
 //! | `walk`, `load`, `start` | recovery |
+//! | [`inspect`] | reading a log without changing anything |
 //! | `replay` | records applied to a [`Store`](crate::Store) |
 //! | `memory` | a log without a disk |
 
@@ -25,6 +26,7 @@ mod engine;
 mod erase;
 mod file;
 mod image;
+pub mod inspect;
 mod load;
 mod memory;
 pub mod op;

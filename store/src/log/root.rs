@@ -49,6 +49,23 @@ pub struct RootEntry {
     pub lsn: u64,
 }
 
+impl RootEntry {
+    /// In one piece: a root of a large shard has 65,536 of them, and is encoded in one step.
+    fn to_bytes(self) -> [u8; ROOT_ENTRY_BYTES] {
+        let mut bytes = [0; ROOT_ENTRY_BYTES];
+        let [partition, sub] = [self.bucket.partition(), self.bucket.sub()];
+        bytes[..2].copy_from_slice(&[partition, sub]);
+        bytes[2..6].copy_from_slice(&self.place.log.generation.to_le_bytes());
+        bytes[6..8].copy_from_slice(&self.place.log.shard.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.place.sequence.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.place.block.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.crc.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.lsn.to_le_bytes());
+        bytes
+    }
+}
+
 impl Root {
     pub fn encoded_bytes(entries: usize) -> usize {
         ROOT_HEADER_BYTES + entries * ROOT_ENTRY_BYTES
@@ -72,11 +89,7 @@ impl Root {
         bytes.extend_from_slice(&self.durable_commit.to_le_bytes());
         bytes.extend_from_slice(&u32::try_from(self.entries.len()).unwrap_or(u32::MAX).to_le_bytes());
         for entry in &self.entries {
-            bytes.extend_from_slice(&[entry.bucket.partition(), entry.bucket.sub()]);
-            entry.place.encode(&mut bytes);
-            bytes.extend_from_slice(&entry.bytes.to_le_bytes());
-            bytes.extend_from_slice(&entry.crc.to_le_bytes());
-            bytes.extend_from_slice(&entry.lsn.to_le_bytes());
+            bytes.extend_from_slice(&entry.to_bytes());
         }
         if let Some(front) = out.get_mut(..bytes.len()) {
             front.copy_from_slice(&bytes);

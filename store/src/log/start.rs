@@ -302,7 +302,7 @@ fn without_unfinished<D: Disk>(disk: &D, mut files: Files, roots: &[Root]) -> Re
 }
 
 /// The roots of the newest generation of which every shard has one. None at all: this is the first start.
-fn newest_complete<D: Disk>(disk: &D, files: &Files) -> Result<Vec<Root>, StartError> {
+pub(super) fn newest_complete<D: Disk>(disk: &D, files: &Files) -> Result<Vec<Root>, StartError> {
     let mut generations: BTreeMap<u32, BTreeMap<u16, Vec<FileName>>> = BTreeMap::new();
     for &file in files.keys().filter(|file| file.kind == FileKind::Root) {
         generations.entry(file.generation).or_default().entry(file.shard).or_default().push(file);

@@ -8,18 +8,20 @@ use ringpost_protocol::error::{BlockingInfo, BlockingReason, ClientNotice};
 use ringpost_protocol::handshake::ServiceRole;
 use ringpost_protocol::keys::AuthPublicKey;
 
+use super::batch::Batch;
 use super::codec::Reader;
 use super::page::{BLOCK_BYTES, LogKey, PAGE_HEADER_BYTES, PageHeader, seal};
-use super::record::{BodyMeta, RECORD_KEYS_MAX, Record};
+use super::record::{BODY_BYTES_MAX, BodyMeta, RECORD_KEYS_MAX, Record};
 use super::record_codec::RECORD_BYTES_MAX;
 use super::root::{Floor, Root, RootEntry};
-use super::segments::segment_file;
-use super::{FileKind, FileName, LogConfig, Op, StartConfig, image, start};
-use crate::disk::{Disk, HeapBuffer};
+use super::segments::{Segments, segment_file};
+use super::stream::{Pending, Pool};
+use super::{AppendError, Entry, FileKind, FileName, LogConfig, Op, StartConfig, apply, image, start};
+use crate::disk::{Disk, HeapBuffer, HeapBuffers};
 use crate::id::{BUCKETS, Bucket, IdHasher};
 use crate::parts::{Link, NewNotifier, Notification};
-use crate::queue::NewQueue;
-use crate::service::Service;
+use crate::queue::{NewParts, NewQueue};
+use crate::service::{Service, ServiceParty};
 use crate::sim::SimDisk;
 use crate::store::Store;
 use crate::{BodyPlace, Party};
@@ -160,6 +162,14 @@ fn record() -> impl Strategy<Value = Record<BodyMeta>> {
     prop_oneof![queue_record(), party_record(), message_record()]
 }
 
+/// With an extent that can be made.
+fn sized_record() -> impl Strategy<Value = Record<BodyMeta>> {
+    record().prop_map(|record| match record {
+        Record::Image { blocks } => Record::Image { blocks: blocks % 20 },
+        other => other,
+    })
+}
+
 fn config() -> StartConfig {
     StartConfig {
         log: LogConfig { segment_bytes: 16 * BLOCK_BYTES as u64, ..LogConfig::default() },
@@ -234,6 +244,37 @@ proptest! {
         }
     }
 
+    /// What `append` counts on when it looks whether a batch fits into the open commit.
+    #[test]
+    fn a_batch_takes_the_blocks_that_were_counted(
+        before in prop::collection::vec(sized_record(), 0..30),
+        records in prop::collection::vec(sized_record(), 1..30),
+    ) {
+        let bucket = Bucket::from_index(0).unwrap();
+        let mut pool = Pool::new(HeapBuffers);
+        let mut commit = Pending::new(1, (0, 1, 1), 0, &mut pool);
+        let mut push = |commit: &mut Pending<HeapBuffer>, batch: &Batch, records: &[Record<BodyMeta>]| {
+            for ((_, bytes), record) in batch.iter().zip(records) {
+                let extent = vec![0; record.extent_blocks() as usize * BLOCK_BYTES];
+                commit.push(bytes, &extent, &mut pool);
+            }
+        };
+        let batch_of = |records: &[Record<BodyMeta>]| {
+            let mut batch = Batch::default();
+            for record in records {
+                batch.add(record, bucket);
+            }
+            batch
+        };
+        let first = batch_of(&before);
+        push(&mut commit, &first, &before);
+        prop_assert_eq!(commit.blocks, first.blocks());
+        let second = batch_of(&records);
+        let counted = second.blocks_behind(commit.page_bytes());
+        push(&mut commit, &second, &records);
+        prop_assert_eq!(commit.blocks, first.blocks() + counted);
+    }
+
     #[test]
     fn any_bytes_are_a_record_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = Record::decode(&mut Reader(&bytes));
@@ -286,6 +327,118 @@ proptest! {
         let config = StartConfig { skip_corrupt, ..config() };
         let _ = start::<_, BodyPlace>(&disk, &config, IdHasher::new(&[1; 16]));
     }
+}
+
+/// A queue with all that a queue can have, in a bucket with a service.
+fn full_store(hasher: IdHasher) -> (Store<BodyPlace>, Bucket) {
+    let mut store = Store::new(hasher);
+    let body = |n: u16| BodyPlace { segment: 0, block: u32::from(n), crc: 9, bytes: 100 + n };
+    let (queue, bucket) = ([1; 24], hasher.hash(&[1; 24]).bucket());
+    let key = |n| AuthPublicKey::Ed25519([n; 32]);
+    let new = NewQueue {
+        recipient_id: queue,
+        sender_id: [2; 24],
+        recipient_key: AuthPublicKey::Ed448(Box::new([3; 57])),
+        delivery_secret: [4; 32],
+        mode: Some(QueueMode::Contact),
+    };
+    let link = Link { id: [5; 24], fixed_bytes: 7, fixed_hash: 8, data: body(1) };
+    let notifier = NewNotifier { id: [6; 24], key: key(6), secret: [6; 32], service: Some([7; 24]) };
+    let parts = NewParts { link: Some(link), notifier: Some(notifier), recipient_service: Some([8; 24]) };
+    let mut records = Record::creation(new, parts, 11).into_vec();
+    records.push(Record::Secure { queue, key: key(1) });
+    records.push(Record::MoreKeys { queue, keys: vec![key(2), key(3)] });
+    records.extend([1_u8, 2].map(|n| Record::Notification {
+        queue,
+        notification: Notification {
+            message_id: [n; 24],
+            received_secs: u64::from(n),
+            nonce: [n; 24],
+            meta: [n; 144].into(),
+        },
+    }));
+    let notice = Some(ClientNotice { ttl_secs: Some(3) });
+    records.push(Record::Block { queue, info: BlockingInfo { reason: BlockingReason::Content, notice } });
+    let flags = MsgFlags { notification: true };
+    records.push(Record::Message { queue, id: [9; 24], received_secs: 12, flags, body: body(2) });
+    records.push(Record::Quota { queue, id: [10; 24], received_secs: 13 });
+    let fingerprint = (0_u64..10_000_000)
+        .map(|n| {
+            let mut fingerprint = [0; 32];
+            fingerprint[..8].copy_from_slice(&n.to_le_bytes());
+            fingerprint
+        })
+        .find(|fingerprint| hasher.hash_fingerprint(fingerprint).bucket() == bucket)
+        .unwrap();
+    let role = ServiceRole::Messaging;
+    let service = Service { id: [12; 24], role, fingerprint, created_day: 14, chain: body(3) };
+    records.push(Record::Service { service });
+    for record in records {
+        apply(&mut store, record).unwrap();
+    }
+    (store, bucket)
+}
+
+#[test]
+fn an_image_holds_all_that_a_queue_has() {
+    let hasher = IdHasher::new(&[1; 16]);
+    let (store, bucket) = full_store(hasher);
+    let mut segments = Segments::default();
+    let log = LogKey { generation: 1, shard: 0 };
+    assert_eq!(segments.enter(log, 1), 0);
+    let mut bytes = Vec::new();
+    assert_eq!(image::encode(&store, &segments, bucket, &mut bytes), 2);
+    let mut restored: Store<BodyPlace> = Store::new(hasher);
+    image::restore(&bytes, bucket, &mut restored, |_, _| 0).unwrap();
+    let shown = |store: &Store<BodyPlace>| {
+        let (ix, queue) = store.queues_of(bucket).next().unwrap();
+        for party in [Party::Recipient, Party::Sender, Party::Notifier, Party::Link] {
+            assert_eq!(store.find(party, &queue.id(party).unwrap()), Some(ix));
+        }
+        let totals = [ServiceParty::Recipient, ServiceParty::Notifier]
+            .map(|party| [[7; 24], [8; 24]].map(|id| store.service_total(party, &id)));
+        let services: Vec<_> = store.services().collect();
+        format!("{queue:?} {:?} {totals:?} {services:?}", queue.status())
+    };
+    assert_eq!(shown(&restored), shown(&store));
+    for cut in 0..bytes.len() {
+        let mut store: Store<BodyPlace> = Store::new(hasher);
+        assert!(image::restore(&bytes[..cut], bucket, &mut store, |_, _| 0).is_err(), "{cut}");
+    }
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_appended() {
+    let (mut batch, hash) = (Batch::default(), IdHasher::new(&[1; 16]).hash(&[1; 24]));
+    let queue = [1; 24];
+    let key = AuthPublicKey::Ed25519([1; 32]);
+    let keys = |count| Record::Keys { queue, keys: vec![key.clone(); count] };
+    let notification = |bytes| Record::Notification {
+        queue,
+        notification: Notification {
+            message_id: [1; 24],
+            received_secs: 1,
+            nonce: [1; 24],
+            meta: vec![0; bytes].into(),
+        },
+    };
+    let data = vec![0; BODY_BYTES_MAX + 1];
+    let link = |fixed_bytes, bytes| {
+        let link = Link { id: [1; 24], fixed_bytes, fixed_hash: 0, data: &data[..bytes] };
+        Record::Link { queue, link }
+    };
+    for record in [keys(1), keys(64), notification(255), link(100, 100), link(0, BODY_BYTES_MAX)] {
+        assert_eq!(batch.encode(&[Entry { hash, record }]), Ok(()));
+    }
+    for record in [keys(0), keys(65), notification(256), link(101, 100), link(0, BODY_BYTES_MAX + 1)] {
+        assert_eq!(batch.encode(&[Entry { hash, record }]), Err(AppendError::TooLarge));
+    }
+    let list = Record::<&[u8]>::recipient_keys(queue, &vec![key.clone(); 255]);
+    let counts = list.iter().map(|record| match record {
+        Record::Keys { keys, .. } | Record::MoreKeys { keys, .. } => keys.len(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [64, 64, 64, 63]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::ops::Range;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::id::{BUCKETS, Bucket, IdHash, IdHasher, QueueId};
+use crate::id::{BUCKETS_PER_PARTITION, Bucket, IdHash, IdHasher, PARTITIONS, QueueId};
 use crate::message::MessageQueue;
 use crate::queue::{NewParts, NewQueue, Queue, State};
 use crate::service::{ServiceParty, Services};
@@ -61,8 +61,8 @@ pub struct Store<B> {
     by_notifier: Index,
     by_link: Index,
     services: Services<B>,
-    /// The first queue of each bucket.
-    buckets: Box<[u32]>,
+    /// The first queue of each bucket. A partition that has no queues yet has an empty slice: a shard has few of them all.
+    buckets: Box<[Box<[u32]>]>,
     messages: usize,
     next_serial: u32,
 }
@@ -77,9 +77,21 @@ impl<B> Store<B> {
             by_notifier: Index::new(),
             by_link: Index::new(),
             services: Services::default(),
-            buckets: vec![NO_PLACE; BUCKETS].into_boxed_slice(),
+            buckets: vec![Box::default(); PARTITIONS].into_boxed_slice(),
             messages: 0,
             next_serial: 0,
+        }
+    }
+
+    /// Makes room for so many queues more, so that the table does not grow in steps that each move all of it.
+    pub fn reserve(&mut self, queues: usize) {
+        self.queues.reserve(queues);
+        let Self { queues: records, hasher, by_recipient, by_sender, .. } = self;
+        for (index, party) in [(by_recipient, Party::Recipient), (by_sender, Party::Sender)] {
+            index.reserve(queues, |&place| {
+                let id = records.get(place as usize).and_then(|queue| queue.id(party));
+                id.map_or(IdHash(0), |id| hasher.hash(&id)).for_index()
+            });
         }
     }
 
@@ -195,7 +207,8 @@ impl<B> Store<B> {
 
     /// The queues of a bucket, in no particular order.
     pub fn queues_of(&self, bucket: Bucket) -> impl Iterator<Item = (QueueIx, &Queue<B>)> {
-        let mut place = self.buckets.get(bucket.index()).copied().unwrap_or(NO_PLACE);
+        let partition = self.buckets.get(usize::from(bucket.partition()));
+        let mut place = partition.and_then(|p| p.get(usize::from(bucket.sub()))).copied().unwrap_or(NO_PLACE);
         std::iter::from_fn(move || {
             let queue = self.record(place)?;
             let ix = QueueIx { place, serial: queue.serial };
@@ -204,9 +217,17 @@ impl<B> Store<B> {
         })
     }
 
+    fn bucket_head(&mut self, bucket: Bucket) -> Option<&mut u32> {
+        let partition = self.buckets.get_mut(usize::from(bucket.partition()))?;
+        if partition.is_empty() {
+            *partition = vec![NO_PLACE; BUCKETS_PER_PARTITION].into_boxed_slice();
+        }
+        partition.get_mut(usize::from(bucket.sub()))
+    }
+
     /// Puts the queue at `place` in front of its bucket's list.
     fn enlist(&mut self, place: u32, bucket: Bucket) {
-        let Some(head) = self.buckets.get_mut(bucket.index()) else { return };
+        let Some(head) = self.bucket_head(bucket) else { return };
         let next = std::mem::replace(head, place);
         if let Some(queue) = self.queues.get_mut(place as usize) {
             queue.next = next;
@@ -225,7 +246,7 @@ impl<B> Store<B> {
             previous.next = removed.next;
         } else {
             let bucket = self.hasher.hash(&removed.recipient_id).bucket();
-            if let Some(head) = self.buckets.get_mut(bucket.index()) {
+            if let Some(head) = self.bucket_head(bucket) {
                 *head = removed.next;
             }
         }

@@ -8,6 +8,7 @@ use ringpost_protocol::handshake::ServiceRole;
 use ringpost_protocol::keys::AuthPublicKey;
 
 use super::*;
+use crate::id::BUCKETS;
 use crate::message::{Content, Message, Written};
 use crate::parts::{Link, NewNotifier, Notification, Notifier, Parts};
 use crate::queue::Status;

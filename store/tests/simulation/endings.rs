@@ -39,7 +39,9 @@ impl World {
         for (n, shard) in self.shards.iter().enumerate() {
             let mut expected = self.known[n].durable.clone();
             for (_, batch) in &self.known[n].pending {
-                batch.iter().for_each(|record| expected.apply(record));
+                for record in batch {
+                    expected.apply(record);
+                }
             }
             if seen(&self.disk, shard, false)? != expected {
                 return Err(format!("shard {n} shows something else than was sent"));

@@ -105,7 +105,8 @@ const MUTATIONS: [(Mutation, u64); 19] = [
     (Mutation::ForgetPartition, 150),
     (Mutation::EraseTooEarly, 150),
     (Mutation::ForgetErase, 150),
-    (Mutation::SkipProof, 150),
+    // Needs a crash in the time between an erasure and the next commit.
+    (Mutation::SkipProof, 5_000),
     (Mutation::RootBeforeImages, 150),
     (Mutation::CleanBeforeRoot, 150),
     (Mutation::FloorTooHigh, 150),

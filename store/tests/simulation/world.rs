@@ -193,7 +193,9 @@ impl World {
                 if fits {
                     break;
                 }
-                batch.iter().for_each(|record| expected.apply(record));
+                for record in batch {
+                    expected.apply(record);
+                }
                 fits = found == expected;
             }
             if !fits {
@@ -288,7 +290,9 @@ impl World {
             let durable = if always { shard.log.durable_up_to() } else { shard.log.synced_up_to() };
             while known.pending.front().is_some_and(|(position, _)| *position <= durable) {
                 let (_, batch) = known.pending.pop_front().unwrap();
-                batch.iter().for_each(|record| known.durable.apply(record));
+                for record in &batch {
+                    known.durable.apply(record);
+                }
             }
         }
         Ok(())
