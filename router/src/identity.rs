@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use ringpost_protocol::certificate::{RouterCredentials, parse_fingerprint};
+use ringpost_protocol::certificate::{RouterCredentials, WebCertificate, parse_fingerprint};
 use zeroize::Zeroizing;
 
 use crate::exit::{Fatal, Reason};
 use crate::paths::Paths;
+use crate::settings::WebSettings;
 
 /// No certificate or key comes near this.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -48,6 +49,24 @@ pub fn load(paths: &Paths, now_secs: i64) -> Result<RouterCredentials, Fatal> {
     }
     warn_of_weaknesses(paths, &credentials, now_secs);
     Ok(credentials)
+}
+
+/// Loads the certificate and key for browsers.
+pub fn load_web(web: &WebSettings) -> Result<WebCertificate, Fatal> {
+    const REMEDY: &str =
+        "Restore the file, or switch browsers off: put # in front of [WEB] https in the ini.";
+    let read = |path: &Path| {
+        read_text(path).map_err(|error| {
+            let message = format!("web clients: cannot read {}: {error}", path.display());
+            Fatal::new(Reason::Certificate, message).remedy(REMEDY)
+        })
+    };
+    let (certificate, key) = (read(&web.certificate)?, read(&web.key)?);
+    WebCertificate::from_pem(&certificate, &key).map_err(|error| {
+        let (certificate, key) = (web.certificate.display(), web.key.display());
+        let message = format!("web clients: {certificate} and {key}: {error}");
+        Fatal::new(Reason::Certificate, message).remedy(REMEDY)
+    })
 }
 
 fn warn_of_weaknesses(paths: &Paths, credentials: &RouterCredentials, now_secs: i64) {

@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
+use ringpost_shard::{Entry, Listener};
+
 use crate::exit::{Fatal, Reason};
 use crate::settings::Settings;
 
@@ -12,11 +14,31 @@ use crate::settings::Settings;
 const FREED_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// Every port on every address.
-pub fn addresses(settings: &Settings) -> Vec<SocketAddr> {
+/// Every port on every address, with who is expected there.
+pub fn listeners(settings: &Settings) -> Vec<Listener> {
     let all = [all_addresses()];
     let ips = if settings.listen.is_empty() { &all[..] } else { &settings.listen };
-    settings.ports.iter().flat_map(|port| ips.iter().map(|ip| SocketAddr::new(*ip, *port))).collect()
+    let web_port = settings.web.as_ref().map(|web| web.port);
+    let native = settings.ports.iter().map(|port| {
+        let entry = if Some(*port) == web_port { Entry::Shared } else { Entry::Native };
+        (*port, entry)
+    });
+    let web = web_port.filter(|port| !settings.ports.contains(port)).map(|port| (port, Entry::Web));
+    let websocket = settings.websocket_ports.iter().filter(|port| Some(**port) != web_port);
+    let websocket = websocket.map(|port| (*port, Entry::WebSocket));
+    let on_ips =
+        |(port, entry)| ips.iter().map(move |ip| Listener { address: SocketAddr::new(*ip, port), entry });
+    native.chain(web).chain(websocket).flat_map(on_ips).collect()
+}
+
+/// What is said when the router serves an address.
+pub fn serving(entry: Entry, address: SocketAddr) -> String {
+    match entry {
+        Entry::Native => format!("Serving SMP protocol on {address}"),
+        Entry::Shared => format!("Serving SMP protocol, and web clients, on {address}"),
+        Entry::Web => format!("Serving web clients on {address}"),
+        Entry::WebSocket => format!("Serving SMP over WebSocket on {address}"),
+    }
 }
 
 /// The IPv6 wildcard takes IPv4 connections too; it does not exist where IPv6 is switched off.
@@ -41,9 +63,10 @@ pub fn wait_until_free(addresses: &[SocketAddr]) {
 /// Why an address cannot be listened on, and what to do.
 pub fn error(address: SocketAddr, source: &io::Error) -> Fatal {
     let (reason, remedy) = match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            (Reason::PortInUse, "Stop the other process, or change [TRANSPORT] port in the ini.")
-        }
+        io::ErrorKind::AddrInUse => (
+            Reason::PortInUse,
+            "Stop the other process, or change the port in [TRANSPORT] or [WEB] of the ini.",
+        ),
         io::ErrorKind::PermissionDenied => (
             Reason::PortRefused,
             "Ports below 1024 need the capability CAP_NET_BIND_SERVICE; or change [TRANSPORT] port in the ini.",
@@ -52,7 +75,7 @@ pub fn error(address: SocketAddr, source: &io::Error) -> Fatal {
             Reason::PortRefused,
             "It is not an address of this machine: change [RINGPOST] listen in the ini.",
         ),
-        _ => (Reason::PortRefused, "See [TRANSPORT] port and [RINGPOST] listen in the ini."),
+        _ => (Reason::PortRefused, "See [TRANSPORT] port, [WEB] https and [RINGPOST] listen in the ini."),
     };
     Fatal::new(reason, format!("cannot listen on {address}: {source}")).remedy(remedy)
 }
@@ -73,10 +96,40 @@ mod tests {
     #[test]
     fn every_port_is_opened_on_every_address() {
         let two = settings("[TRANSPORT]\nport = 5223,443\n[RINGPOST]\nlisten = 127.0.0.1,::1\n");
-        let found: Vec<String> = addresses(&two).iter().map(SocketAddr::to_string).collect();
+        let found: Vec<String> =
+            listeners(&two).iter().map(|listener| listener.address.to_string()).collect();
         assert_eq!(found, ["127.0.0.1:5223", "[::1]:5223", "127.0.0.1:443", "[::1]:443"]);
-        let all = addresses(&settings("[TRANSPORT]\nport = 5223\n"));
-        assert!(matches!(all.as_slice(), [one] if one.ip().is_unspecified() && one.port() == 5223));
+        let all = listeners(&settings("[TRANSPORT]\nport = 5223\n"));
+        assert!(matches!(all.as_slice(), [one] if one.address.ip().is_unspecified()
+            && one.address.port() == 5223 && one.entry == Entry::Native));
+    }
+
+    #[test]
+    fn web_clients_are_expected_where_the_ini_says() {
+        let web = |https| {
+            let text = format!(
+                "[TRANSPORT]\nport = 5223,443\nwebsockets = 8080,8443\n[WEB]\nhttps = {https}\ncert = c\nkey = k\n"
+            );
+            let listeners = listeners(&settings(&text));
+            listeners.iter().map(|one| (one.address.port(), one.entry)).collect::<Vec<_>>()
+        };
+        let (native, websocket) = ((5223, Entry::Native), (8080, Entry::WebSocket));
+        assert_eq!(web(443), [native, (443, Entry::Shared), websocket, (8443, Entry::WebSocket)]);
+        assert_eq!(web(8443), [native, (443, Entry::Native), (8443, Entry::Web), websocket]);
+        assert_eq!(
+            web(444),
+            [native, (443, Entry::Native), (444, Entry::Web), websocket, (8443, Entry::WebSocket)]
+        );
+    }
+
+    #[test]
+    fn it_is_said_who_is_served() {
+        let address = "127.0.0.1:443".parse().unwrap();
+        let said = |entry| serving(entry, address);
+        assert_eq!(said(Entry::Native), "Serving SMP protocol on 127.0.0.1:443");
+        assert_eq!(said(Entry::Shared), "Serving SMP protocol, and web clients, on 127.0.0.1:443");
+        assert_eq!(said(Entry::Web), "Serving web clients on 127.0.0.1:443");
+        assert_eq!(said(Entry::WebSocket), "Serving SMP over WebSocket on 127.0.0.1:443");
     }
 
     #[test]

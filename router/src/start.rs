@@ -46,6 +46,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
     // Held until the router has stopped.
     let storage = settings.store.is_some().then(|| Storage::open(&paths.data_dir)).transpose()?;
     let credentials = identity::load(paths, now_secs())?;
+    let web = settings.web.as_ref().map(identity::load_web).transpose()?;
     let shards = shard_count(options.shards.unwrap_or(settings.shards));
     tell(out, &about(&settings, &credentials, shards));
     let id_hash_key = match &storage {
@@ -56,10 +57,10 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
     settings.limits.connections = process_limits::raise_open_files(settings.limits.connections);
     serve(
         Config {
-            listen: listen::addresses(&settings).into_iter().map(Into::into).collect(),
+            listen: listen::listeners(&settings),
             shards,
             credentials,
-            tls: TlsOptions { x448: settings.tls_x448, web: None },
+            tls: TlsOptions { x448: settings.tls_x448, web },
             versions: versions(),
             id_hash_key,
             allow_new_queues: settings.allow_new_queues,
@@ -83,7 +84,8 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
 /// Runs the router until a signal or a failure ends it.
 fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop_secs = config.limits.stop_secs;
-    let addresses: Vec<_> = config.listen.iter().map(|listener| listener.address).collect();
+    let (addresses, entries): (Vec<_>, Vec<_>) =
+        config.listen.iter().map(|listener| (listener.address, listener.entry)).unzip();
     listen::wait_until_free(&addresses);
     let signals = signals::Watch::start(stop_secs)?;
     let router = Router::start(config).map_err(start_error)?;
@@ -91,7 +93,8 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop = router.stopper();
     let counters = router.counter_reader();
     signals.stops_with(move || stop(StopMode::Graceful));
-    let serving = router.local_addrs().iter().map(|address| format!("Serving SMP protocol on {address}"));
+    let serving = entries.into_iter().zip(router.local_addrs());
+    let serving = serving.map(|(entry, address)| listen::serving(entry, *address));
     tell(out, &serving.collect::<Vec<_>>());
     router.join().map_err(|error| {
         let message = error.to_string();

@@ -5,26 +5,9 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use ringpost_client::{ClientConfig, Connection, QueueOptions};
-use support::{Home, Running, free_port, stderr};
-
-/// What OpenSSL says, on both outputs.
-fn openssl(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("openssl")
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program openssl is needed");
-    // The router's first block is among it.
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    let text = text.into_owned();
-    assert!(output.status.success(), "openssl {arguments:?}: {text}");
-    text
-}
+use support::{Home, Running, free_port, openssl, stderr};
 
 /// A handshake with the router of these files, whose certificates must verify, then the end of it.
 fn handshake(home: &Home, port: u16, more: &[&str]) -> String {

@@ -6,6 +6,7 @@ mod values;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ringpost_shard::InactiveClients;
 use ringpost_shard::limits::{Limits, QUEUE_QUOTA};
@@ -13,7 +14,7 @@ use ringpost_shard::proxy::ProxyConfig;
 use ringpost_store::log::Durability;
 
 use crate::ini::{Ini, IniError};
-use keys::{AUTH, INACTIVE_CLIENTS, INFORMATION, RINGPOST, STORE_LOG, Support, TRANSPORT};
+use keys::{AUTH, INACTIVE_CLIENTS, INFORMATION, RINGPOST, STORE_LOG, Support, TRANSPORT, WEB};
 
 use values::Range;
 pub use values::{LogLevel, Shards, shards as parse_shards, valid_password};
@@ -28,6 +29,9 @@ pub struct Settings {
     pub host: String,
     /// Not empty, each once.
     pub ports: Vec<u16>,
+    /// For WebSocket clients alone: none of `ports`.
+    pub websocket_ports: Vec<u16>,
+    pub web: Option<WebSettings>,
     /// Empty: all addresses of the machine.
     pub listen: Vec<IpAddr>,
     pub allow_new_queues: bool,
@@ -56,6 +60,16 @@ pub struct StoreSettings {
     pub segment_mib: u64,
 }
 
+/// Where and how browsers are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSettings {
+    /// May be one of [`Settings::ports`], and is then shared.
+    pub port: u16,
+    /// PEM files.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
 /// Something in an ini that is not an error, but not what it seems either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -76,11 +90,14 @@ impl Settings {
         };
         let ttl_days: u64 = number(ini, STORE_LOG, "expire_messages_days", values::DAYS)?.unwrap_or(21);
         let ttl_hours: u64 = number(ini, STORE_LOG, "expire_ntfs_hours", values::HOURS)?.unwrap_or(24);
+        let ports = ini.required(TRANSPORT, "port", values::PORTS, values::ports)?;
         Ok(Self {
             host: ini
                 .value(TRANSPORT, "host", values::HOST, values::text)?
                 .unwrap_or_else(|| HOST_PLACEHOLDER.to_owned()),
-            ports: ini.required(TRANSPORT, "port", values::PORTS, values::ports)?,
+            websocket_ports: websocket_ports(ini, &ports)?,
+            ports,
+            web: read_web(ini)?,
             listen: ini.value(RINGPOST, "listen", values::LISTEN, values::listen)?.unwrap_or_default(),
             allow_new_queues: switch(AUTH, "new_queues")?.unwrap_or(true),
             create_password: ini.secret(AUTH, "create_password", values::PASSWORD, values::password)?,
@@ -119,6 +136,19 @@ fn read_store(ini: &Ini) -> Result<Option<StoreSettings>, IniError> {
     ini.value(STORE_LOG, "restore_messages", values::SWITCH, values::switch)?;
     let enabled = ini.value(STORE_LOG, "enable", values::SWITCH, values::switch)?.unwrap_or(true);
     Ok(enabled.then_some(store))
+}
+
+/// As in the reference, a port of native clients is theirs alone, though it is named here too.
+fn websocket_ports(ini: &Ini, ports: &[u16]) -> Result<Vec<u16>, IniError> {
+    let read = ini.value(TRANSPORT, "websockets", values::WEBSOCKETS, values::websockets)?;
+    let others = read.unwrap_or_default().into_iter().filter(|port| !ports.contains(port));
+    Ok(others.collect())
+}
+
+fn read_web(ini: &Ini) -> Result<Option<WebSettings>, IniError> {
+    let Some(port) = ini.value(WEB, "https", values::PORT, values::port)? else { return Ok(None) };
+    let file = |key| ini.required(WEB, key, values::FILE, values::text);
+    Ok(Some(WebSettings { port, certificate: file("cert")?.into(), key: file("key")?.into() }))
 }
 
 fn read_limits(ini: &Ini) -> Result<Limits, IniError> {
@@ -204,6 +234,8 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("host", &self.host)
             .field("ports", &self.ports)
+            .field("websocket_ports", &self.websocket_ports)
+            .field("web", &self.web)
             .field("listen", &self.listen)
             .field("allow_new_queues", &self.allow_new_queues)
             .field("create_password", &self.create_password.as_ref().map(|_| "..."))

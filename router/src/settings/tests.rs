@@ -47,7 +47,7 @@ fn defaults_in_the_list_of_keys_are_those_that_hold() {
 
 #[test]
 fn every_key_that_works_refuses_nonsense_or_is_text() {
-    let free_text = ["source_code", "host", "create_password"];
+    let free_text = ["source_code", "host", "create_password", "cert", "key"];
     for key in keys::KEYS.iter().filter(|key| key.support == Support::Works && !free_text.contains(&key.name))
     {
         let error =
@@ -76,6 +76,28 @@ fn values_are_read() {
     assert_eq!((read.log_level, read.queue_quota, read.tls_x448), (LogLevel::Debug, 9, false));
     assert_eq!((read.limits.session_bytes, read.limits.outbox_bytes), (8 << 20, 32 << 10));
     assert_eq!((read.limits.connections, read.limits.stop_secs), (77, 1));
+}
+
+#[test]
+fn web_clients_have_ports_of_their_own_or_share_one() {
+    let read = settings("[TRANSPORT]\nport = 5223,443\nwebsockets = 443, 8443\n").unwrap();
+    assert_eq!((read.ports, read.websocket_ports, read.web), (vec![5223, 443], vec![8443], None));
+    let on = settings(&format!("{MINIMAL}websockets = on\n")).unwrap();
+    assert_eq!(on.websocket_ports, [80]);
+    assert!(settings(&format!("{MINIMAL}websockets = off\n")).unwrap().websocket_ports.is_empty());
+    let web = "[WEB]\nhttps = 443\ncert = /etc/web.crt\nkey = /etc/web.key\n";
+    let read = settings(&format!("{MINIMAL}{web}")).unwrap().web.unwrap();
+    assert_eq!((read.port, read.certificate, read.key), (443, "/etc/web.crt".into(), "/etc/web.key".into()));
+    let error = settings(&format!("{MINIMAL}{}", web.replace("cert =", "# cert ="))).unwrap_err();
+    assert_eq!(error, "x.ini: [WEB] cert is not set: expected the path of a file");
+    // Without https the other two mean nothing.
+    assert_eq!(settings(&format!("{MINIMAL}{}", web.replace("https =", "# https ="))).unwrap().web, None);
+    for (key, value) in [("https", "0"), ("https", "443,444"), ("https", "off"), ("cert", "")] {
+        let error = settings(&format!("[WEB]\nkey = k\n{key} = {value}\nhttps = 1\n{MINIMAL}")).unwrap_err();
+        assert!(error.starts_with(&format!("x.ini:3: [WEB] {key} = {value}: expected ")), "{error}");
+    }
+    let error = settings(&format!("{MINIMAL}websockets = 1,1\n")).unwrap_err();
+    assert_eq!(error, format!("x.ini:3: [TRANSPORT] websockets = 1,1: expected {}", values::WEBSOCKETS));
 }
 
 #[test]

@@ -43,6 +43,9 @@ impl LogLevel {
 pub const SWITCH: &str = "`on` or `off`";
 pub const HOST: &str = "one line of text";
 pub const PORTS: &str = "port numbers from 1 to 65535, separated by commas, each once";
+pub const PORT: &str = "a port number from 1 to 65535";
+pub const WEBSOCKETS: &str = "`off`, `on`, or port numbers from 1 to 65535, separated by commas, each once";
+pub const FILE: &str = "the path of a file";
 pub const LISTEN: &str = "`all`, or IP addresses separated by commas, each once";
 pub const PASSWORD: &str = "1 to 255 printable ASCII characters, no space, none of @ : /";
 pub const SHARDS: &str = "`auto`, or a number from 1 to 256";
@@ -109,13 +112,20 @@ pub fn text(text: &str) -> Option<String> {
     (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.to_owned())
 }
 
+pub fn port(text: &str) -> Option<u16> {
+    digits(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+}
+
 pub fn ports(text: &str) -> Option<Vec<u16>> {
     list(text, port)
 }
 
-/// From 1.
-pub fn port(text: &str) -> Option<u16> {
-    digits(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+pub fn websockets(text: &str) -> Option<Vec<u16>> {
+    match text {
+        "off" => Some(Vec::new()),
+        "on" => Some(vec![80]),
+        _ => ports(text),
+    }
 }
 
 pub fn listen(text: &str) -> Option<Vec<IpAddr>> {
