@@ -179,7 +179,7 @@ fn a_link_moves_between_shards() {
             let directory = tempfile::tempdir().unwrap();
             let disk = FileDisk::new(directory.path());
             let mut started = starts(&disk, 2);
-            let of = |shard: usize| (0..).find(|n| home(&started, &queue_id(*n)) == shard).unwrap();
+            let of = |shard: usize| (0..u16::MAX).find(|n| home(&started, &queue_id(*n)) == shard).unwrap();
             let (first, second) = (of(from), of(to));
             for (shard, n) in [(from, first), (to, second)] {
                 create(&mut started.shards[shard], n);
