@@ -10,7 +10,7 @@
 //! | [`settings`] | what an ini asks for, as types; which keys there are |
 //! | [`storage`] | the data directory: its lock, and where the log and the key of the ID hash are |
 //! | [`identity`] | certificates and secrets as files |
-//! | [`reference`] | the files of the reference implementation: its queues and messages as text |
+//! | [`mod@reference`] | the files of the reference implementation: its queues and messages as text |
 //! | [`exit`] | why a process ends: codes and messages |
 
 #![forbid(unsafe_code)]

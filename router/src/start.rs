@@ -71,6 +71,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
             queue_quota: settings.queue_quota,
             inactive: settings.inactive,
             limits: settings.limits,
+            proxy: settings.proxy,
             data: match (settings.store, &storage) {
                 (Some(store), Some(storage)) => Some(data(store, storage, options.skip_damaged)?),
                 _ => None,

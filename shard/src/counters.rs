@@ -102,6 +102,39 @@ counters! {
     bodies_evicted,
     bodies_fetched,
 
+    // Forwarded commands. Of sessions with relays and of commands, in the words of the reference: asked for, done, and
+    // failed because the relay was not reached, is too old, or for another reason. The own ones are those of the
+    // operator's domains, counted in both.
+    /// Sessions with relays that are open.
+    relays,
+    relay_requests,
+    relay_successes,
+    relay_errors_connect,
+    relay_errors_compat,
+    relay_errors_other,
+    own_relay_requests,
+    own_relay_successes,
+    own_relay_errors_connect,
+    own_relay_errors_compat,
+    own_relay_errors_other,
+    forward_requests,
+    forward_successes,
+    forward_errors_connect,
+    forward_errors_compat,
+    forward_errors_other,
+    own_forward_requests,
+    own_forward_successes,
+    own_forward_errors_connect,
+    own_forward_errors_compat,
+    own_forward_errors_other,
+    /// Connections to relays that were begun, and sessions that ended.
+    relays_dialed,
+    relays_ended,
+    /// Commands that were not forwarded because too many wait for their relay.
+    forwards_refused,
+    /// From proxies, to queues of this router.
+    forwards_received,
+
     // The log.
     log_commits,
     /// Sum and maximum of the times from handing a commit to the disk until it was there.

@@ -3,6 +3,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`service`] | queues, commands and their answers: no I/O and no runtime |
+//! | [`proxy`] | layers and sessions of forwarded commands |
 //! | [`outbox`] | packing of answers and messages into blocks |
 //! | [`arena`] | the 16 KB blocks |
 //! | [`aliases`] | where queues live whose IDs another router drew |
@@ -19,6 +20,7 @@ pub mod limits;
 pub mod links;
 pub mod mesh;
 pub mod outbox;
+pub mod proxy;
 pub mod runtime;
 pub mod service;
 

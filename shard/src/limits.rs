@@ -74,6 +74,25 @@ pub const BLOCK_SECS_WHEN_EXHAUSTED: u64 = 2;
 /// for the pipelines of real clients, small enough that one client cannot fill a mesh lane.
 pub const BATCHES_IN_FLIGHT_PER_CONNECTION: usize = 4;
 
+/// The same for a proxy, whose connection carries the commands of many clients, each in a block of its own: what a commit
+/// takes together.
+pub const BATCHES_IN_FLIGHT_PER_PROXY: usize = 64;
+
+/// Relays that a shard keeps sessions with, connects to, or remembers a failure of. A client that asks for one more is
+/// told TIMEOUT, which it takes for temporary. A busy proxy talks to a few hundred.
+pub const RELAYS_PER_SHARD_MAX: usize = 1_024;
+/// Clients that wait for the connection to one relay. Further ones are told TIMEOUT.
+pub const RELAY_WAITING_MAX: usize = 4_096;
+/// Connections to relays that are being made, of all shards: a thread each, that resolves and connects.
+pub const RELAY_DIALS_MAX: usize = 256;
+/// Commands that one relay has not answered. Further ones are answered TIMEOUT.
+pub const RELAY_IN_FLIGHT_MAX: usize = 16_384;
+/// Commands that wait to be written to relays, of all shards, in bytes. One relay has at most half of what is left, so
+/// that relays which take nothing leave room for the others. Above it, commands are answered TIMEOUT.
+pub const RELAY_QUEUE_BYTES: usize = 128 << 20;
+/// Commands without an answer in a row after which a silent session is given up, as in the reference.
+pub const RELAY_TIMEOUTS_MAX: usize = 3;
+
 /// Slots of a mesh lane, from one shard to another. A full lane stops the sockets that feed it. 512 slots hold a few
 /// milliseconds of work of a busy shard.
 pub const MESH_LANE_SLOTS: usize = 512;

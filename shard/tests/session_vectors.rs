@@ -18,7 +18,10 @@ use serde_json::Value;
 
 /// Steps and notes that are not replayed, by reason. All others are.
 const NOT_REPLAYED: &[(&str, &[&str])] = &[
-    ("proxying", &["PRXY when the server is its own destination and the proxy is allowed"]),
+    (
+        "a router as its own relay: see the tests of the proxy",
+        &["PRXY when the server is its own destination and the proxy is allowed"],
+    ),
     (
         "services, and the queue that is made with a notifier",
         &[

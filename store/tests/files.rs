@@ -15,8 +15,8 @@ use ringpost_store::log::{
 };
 use ringpost_store::sim::SimDisk;
 use ringpost_store::{
-    BodyPlace, Content, Entry, IdHasher, Log, MemoryLog, Message, NewQueue, Party, QueueId, QueueIx, Record,
-    Store,
+    BodyPlace, Content, Entry, IdHasher, Link, Log, MemoryLog, Message, NewQueue, Party, QueueId, QueueIx,
+    Record, Store,
 };
 
 const BODY_BYTES: usize = 16_048;
@@ -159,6 +159,50 @@ fn queues_move_with_the_number_of_shards() {
             assert_eq!(messages(&disk, &started, &queue_id(n)), [n * 10 + 1, n * 10 + 2], "{shards} shards");
         }
         assert_eq!(started.torn, []);
+    }
+}
+
+fn give_link(shard: &mut StartedShard<BodyPlace>, queue: QueueId) {
+    let ix = shard.store.find(Party::Recipient, &queue).unwrap();
+    let link = Link { id: [0x11; 24], fixed_bytes: 1, fixed_hash: 1, data: body(0) };
+    let record = Record::Link { queue, link: link.clone() };
+    let data = append(shard, &queue, record.as_bytes())[0];
+    shard.store.set_link(ix, link.map(|_| data)).unwrap();
+}
+
+/// A link that was one queue's and then another's, of another shard, whichever log is replayed first, and whether the
+/// first queue's image or its log has the link.
+#[test]
+fn a_link_moves_between_shards() {
+    for (from, to) in [(0, 1), (1, 0)] {
+        for starts_between in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let disk = FileDisk::new(directory.path());
+            let mut started = starts(&disk, 2);
+            let of = |shard: usize| (0..u16::MAX).find(|n| home(&started, &queue_id(*n)) == shard).unwrap();
+            let (first, second) = (of(from), of(to));
+            for (shard, n) in [(from, first), (to, second)] {
+                create(&mut started.shards[shard], n);
+            }
+            give_link(&mut started.shards[from], queue_id(first));
+            started.shards.iter_mut().for_each(|shard| settle(&disk, shard, 0));
+            if starts_between {
+                started = starts(&disk, 2);
+            }
+            let queue = queue_id(first);
+            append(&mut started.shards[from], &queue, Record::LinkGone { queue });
+            settle(&disk, &mut started.shards[from], 0);
+            give_link(&mut started.shards[to], queue_id(second));
+            settle(&disk, &mut started.shards[to], 0);
+            let started = starts(&disk, 1);
+            let store = &started.shards[0].store;
+            let has_link = |n: u16| {
+                let ix = store.find(Party::Recipient, &queue_id(n)).unwrap();
+                store.queue(ix).unwrap().link().is_some()
+            };
+            assert!(!has_link(first) && has_link(second));
+            assert_eq!(store.find(Party::Link, &[0x11; 24]), store.find(Party::Recipient, &queue_id(second)));
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use ringpost_store::{IdHasher, Link, NewNotifier, NewParts, NewQueue, Notification, Party, Record, Service};
 
 use super::files::Source;
-use super::reading::{Notifications, Presence, Refusal, day};
+use super::reading::{Notifications, Refusal, day};
 use super::writer::LogWriter;
 use super::{chain, reading};
 use crate::exit::{Fatal, Reason};
 use crate::reference::{
-    Id, LineReader, MessageContent, MessageLine, NotificationLine, QueueRecord, QueueStatus, ServiceRecord,
+    Id, MessageContent, MessageLine, NotificationLine, QueueRecord, QueueStatus, ServiceRecord,
 };
 
 /// What was checked when it was read does not fit any more.
@@ -109,19 +109,18 @@ impl Filler {
 
     /// The lines of a messages log that are imported. Says how many there were.
     pub fn messages(&mut self, source: &Source) -> Result<u64, Fatal> {
-        let mut reader = LineReader::new(source.open()?);
         let mut written = 0;
-        while let Some(line) = reader.next_line().map_err(|error| source.error(&error))? {
-            let presence = |id: &Id| match self.log.store().find(Party::Recipient, id) {
-                Some(_) => Presence::Here,
-                None => Presence::Unknown,
-            };
+        let read = reading::parse_lines(source.open()?, reading::message, |_, line| {
             // What is refused now was reported when it was judged.
-            if let Ok(line) = reading::message(line, presence) {
+            if let Ok(line) = line
+                && self.log.store().find(Party::Recipient, &line.recipient_id).is_some()
+            {
                 self.message(&line)?;
                 written += 1;
             }
-        }
+            Ok::<_, Fatal>(())
+        })?;
+        read.map_err(|error| source.error(&error))?;
         Ok(written)
     }
 

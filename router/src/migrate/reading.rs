@@ -1,8 +1,10 @@
 //! The reference's files, read and judged line by line.
 
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::io::{self, BufRead};
+use std::sync::mpsc::sync_channel;
 
 use ringpost_protocol::limits::SEND_BODY_BYTES_MAX;
 use ringpost_store::log::BODY_BYTES_MAX;
@@ -45,14 +47,6 @@ impl Refusal {
     }
 }
 
-/// Whether there is a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    Here,
-    Deleted,
-    Unknown,
-}
-
 /// The notifications to keep, by notifier ID, the oldest first.
 pub type Notifications = HashMap<Id, VecDeque<NotificationLine>>;
 
@@ -61,104 +55,142 @@ fn content(line: Line<'_>) -> Result<&[u8], Refusal> {
     if line.is_ended { Ok(content) } else { Err(Refusal::CutOff) }
 }
 
-/// Goes through all lines; `each` says which are not imported, and why.
-fn read_lines(
-    input: impl BufRead,
-    mut each: impl FnMut(Line<'_>) -> Result<(), Refusal>,
+/// Lines that are handed over at once, and how many such parcels wait: of the largest messages about 35 MB.
+const PARCEL_LINES: usize = 256;
+const PARCELS_MAX: usize = 4;
+
+/// Parses lines in a thread of its own and hands them over in their order. The outer error is that of `each`, the inner one
+/// that of the input.
+pub fn parse_lines<T: Send, E>(
+    input: impl BufRead + Send,
+    parse: impl Fn(Line<'_>) -> Result<T, Refusal> + Send,
+    mut each: impl FnMut(u64, Result<T, Refusal>) -> Result<(), E>,
+) -> Result<io::Result<()>, E> {
+    let (sender, parcels) = sync_channel(PARCELS_MAX);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || -> io::Result<()> {
+            let mut reader = LineReader::new(input);
+            let mut parcel = Vec::new();
+            while let Some(line) = reader.next_line()? {
+                parcel.push((line.number, parse(line)));
+                // Nobody takes parcels any more after an error.
+                if parcel.len() >= PARCEL_LINES && sender.send(std::mem::take(&mut parcel)).is_err() {
+                    return Ok(());
+                }
+            }
+            let _ = sender.send(parcel);
+            Ok(())
+        });
+        for (number, parsed) in parcels.into_iter().flatten() {
+            each(number, parsed)?;
+        }
+        Ok(reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Goes through all lines; `apply` says of those that could be parsed which are not imported.
+fn read_lines<T: Send>(
+    input: impl BufRead + Send,
+    parse: impl Fn(Line<'_>) -> Result<T, Refusal> + Send,
+    mut apply: impl FnMut(u64, T) -> Result<(), Refusal>,
     mut refused: impl FnMut(u64, Verdict, &dyn Display),
 ) -> io::Result<LineCounts> {
-    let mut reader = LineReader::new(input);
     let mut counts = LineCounts::default();
-    while let Some(line) = reader.next_line()? {
+    let done = parse_lines(input, parse, |number, parsed| {
         counts.read += 1;
-        let number = line.number;
-        if let Err(refusal) = each(line) {
+        if let Err(refusal) = parsed.and_then(|line| apply(number, line)) {
             match refusal.verdict() {
                 Verdict::Rejected => counts.rejected += 1,
                 Verdict::PassedOver => counts.passed_over += 1,
             }
             refused(number, refusal.verdict(), &refusal);
         }
+        Ok::<_, Infallible>(())
+    });
+    match done {
+        Ok(read) => read.map(|()| counts),
+        Err(never) => match never {},
     }
-    Ok(counts)
 }
 
 /// Reads a store log and applies its lines.
 pub fn store_log(
-    input: impl BufRead,
+    input: impl BufRead + Send,
     file: &str,
     report: &mut Report<'_>,
 ) -> io::Result<(State, LineCounts)> {
     let mut state = State::default();
-    let apply = |line: Line<'_>| {
+    let parse = |line: Line<'_>| {
         let parsed = StoreLine::parse(content(line)?)?;
         check_store_line(&parsed)?;
-        match state.apply(line.number, parsed)? {
-            Applied::Done => Ok(()),
-            Applied::NoEffect(why) => Err(Refusal::NoEffect(why)),
-        }
+        Ok(parsed)
     };
-    let counts = read_lines(input, apply, |number, verdict, why| report.line(file, number, verdict, why))?;
+    let apply = |number, line| match state.apply(number, line)? {
+        Applied::Done => Ok(()),
+        Applied::NoEffect(why) => Err(Refusal::NoEffect(why)),
+    };
+    let counts =
+        read_lines(input, parse, apply, |number, verdict, why| report.line(file, number, verdict, why))?;
     Ok((state, counts))
 }
 
 /// Judges the lines of a messages log.
 pub fn messages_log(
-    input: impl BufRead,
+    input: impl BufRead + Send,
     file: &str,
     state: &State,
     report: &mut Report<'_>,
 ) -> io::Result<LineCounts> {
-    let presence = |id: &Id| match state.queue(id) {
-        Some(Some(_)) => Presence::Here,
-        Some(None) => Presence::Deleted,
-        None => Presence::Unknown,
-    };
     read_lines(
         input,
-        |line| message(line, presence).map(|_| ()),
+        message,
+        |_, line| match state.queue(&line.recipient_id) {
+            Some(Some(_)) => Ok(()),
+            Some(None) => Err(Refusal::NoEffect(QUEUE_DELETED)),
+            None => Err(Refused::NoQueue.into()),
+        },
         |number, verdict, why| report.line(file, number, verdict, why),
     )
 }
 
-/// A line of a messages log, if it is imported.
-pub fn message(line: Line<'_>, queue: impl FnOnce(&Id) -> Presence) -> Result<MessageLine, Refusal> {
+/// A line of a messages log, if it is imported where its queue is.
+pub fn message(line: Line<'_>) -> Result<MessageLine, Refusal> {
     let parsed = MessageLine::parse(content(line)?)?;
     if let MessageContent::Sent { body, .. } = &parsed.content {
         check_length("a message body", body.len(), SEND_BODY_BYTES_MAX)?;
     }
     u64::try_from(parsed.received_secs).map_err(|_| Refusal::Time)?;
-    match queue(&parsed.recipient_id) {
-        Presence::Here => Ok(parsed),
-        Presence::Deleted => Err(Refusal::NoEffect(QUEUE_DELETED)),
-        Presence::Unknown => Err(Refused::NoQueue.into()),
-    }
+    Ok(parsed)
 }
 
 /// Reads a notifications log.
 pub fn notifications_log(
-    input: impl BufRead,
+    input: impl BufRead + Send,
     file: &str,
     state: &State,
     report: &mut Report<'_>,
 ) -> io::Result<(Notifications, LineCounts)> {
     let mut kept: HashMap<Id, VecDeque<(u64, NotificationLine)>> = HashMap::new();
     let mut dropped = Vec::new();
-    let keep = |line: Line<'_>| {
+    let parse = |line: Line<'_>| {
         let parsed = NotificationLine::parse(content(line)?)?;
         check_length("metadata", parsed.meta.len(), NOTIFICATION_META_BYTES_MAX)?;
         u64::try_from(parsed.received_secs).map_err(|_| Refusal::Time)?;
-        if state.queue_of_notifier(&parsed.notifier_id).is_none() {
+        Ok(parsed)
+    };
+    let keep = |number, line: NotificationLine| {
+        if state.queue_of_notifier(&line.notifier_id).is_none() {
             return Err(Refusal::NoEffect("no queue has this notifier"));
         }
-        let notifications = kept.entry(parsed.notifier_id).or_default();
+        let notifications = kept.entry(line.notifier_id).or_default();
         if notifications.len() >= NOTIFICATIONS_MAX {
             dropped.extend(notifications.pop_front().map(|(number, _)| number));
         }
-        notifications.push_back((line.number, parsed));
+        notifications.push_back((number, line));
         Ok(())
     };
-    let mut counts = read_lines(input, keep, |number, verdict, why| report.line(file, number, verdict, why))?;
+    let mut counts =
+        read_lines(input, parse, keep, |number, verdict, why| report.line(file, number, verdict, why))?;
     for number in dropped {
         counts.passed_over += 1;
         let why = format!("the router keeps the newest {NOTIFICATIONS_MAX} notifications of a notifier");

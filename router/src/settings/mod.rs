@@ -1,6 +1,7 @@
 //! What an ini asks for, as types; and what it says that this version cannot do.
 
 pub mod keys;
+mod proxy;
 mod values;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use ringpost_shard::InactiveClients;
 use ringpost_shard::limits::{Limits, QUEUE_QUOTA};
+use ringpost_shard::proxy::ProxyConfig;
 use ringpost_store::log::Durability;
 
 use crate::ini::{Ini, IniError};
@@ -45,6 +47,7 @@ pub struct Settings {
     /// Messages.
     pub queue_quota: usize,
     pub limits: Limits,
+    pub proxy: ProxyConfig,
     /// None: nothing is kept.
     pub store: Option<StoreSettings>,
 }
@@ -109,6 +112,7 @@ impl Settings {
                 .unwrap_or(LogLevel::Info),
             queue_quota: number(ini, RINGPOST, "queue_quota", values::QUOTA)?.unwrap_or(QUEUE_QUOTA),
             limits: read_limits(ini)?,
+            proxy: proxy::read(ini)?,
             store: read_store(ini)?,
         })
     }
@@ -244,6 +248,7 @@ impl fmt::Debug for Settings {
             .field("log_level", &self.log_level)
             .field("queue_quota", &self.queue_quota)
             .field("limits", &self.limits)
+            .field("proxy", &self.proxy)
             .field("store", &self.store)
             .finish()
     }

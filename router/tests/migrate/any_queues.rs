@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
+use ringpost_protocol::command::MsgFlags;
 use ringpost_router::migrate::export::{ExportOptions, export};
 use ringpost_router::migrate::import::{ImportOptions, import};
 use ringpost_router::paths::Paths;
@@ -27,7 +28,7 @@ fn text(line: &StoreLine) -> String {
 fn message(recipient_id: Id, n: u8, body: &[u8]) -> String {
     let content = match body.len() {
         0 => MessageContent::Quota,
-        _ => MessageContent::Sent { flags: Default::default(), body: body.to_vec() },
+        _ => MessageContent::Sent { flags: MsgFlags::default(), body: body.to_vec() },
     };
     let line = MessageLine { recipient_id, message_id: [n; 24], received_secs: i64::from(n), content };
     let mut text = Vec::new();
@@ -64,7 +65,7 @@ fn there_and_back(store: &str, messages: &str) -> (String, String) {
 
 proptest! {
     // Each case makes, syncs and reads several files.
-    #![proptest_config(Config::with_cases(24))]
+    #![proptest_config(Config::with_cases(16))]
 
     #[test]
     fn queues_and_messages_come_back_as_they_were(

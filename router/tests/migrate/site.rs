@@ -62,7 +62,10 @@ impl Site {
     /// Files of the log.
     pub fn log_files(&self) -> Vec<PathBuf> {
         let names = self.files().into_keys();
-        let is_log = |name: &String| name.ends_with(".seg") || name.ends_with(".root");
+        let is_log = |name: &String| {
+            let name = name.strip_prefix("ringpost/").unwrap_or_default();
+            name.parse::<ringpost_store::log::FileName>().is_ok()
+        };
         names.filter(is_log).map(|name| self.data(&name)).collect()
     }
 

@@ -73,15 +73,14 @@ async fn take(
     let mut acknowledged = None;
     loop {
         // The next message is the answer to ACK, or comes by itself.
-        let message = match acknowledged.take() {
-            Some(message) => message,
-            None => {
-                let patience = if taken.len() < expected { 20_000 } else { 200 };
-                match tokio::time::timeout(Duration::from_millis(patience), events.recv()).await {
-                    Ok(Some(Event::Message(message))) => message,
-                    Ok(other) => panic!("{other:?}"),
-                    Err(_) => break,
-                }
+        let message = if let Some(message) = acknowledged.take() {
+            message
+        } else {
+            let patience = if taken.len() < expected { 20_000 } else { 200 };
+            match tokio::time::timeout(Duration::from_millis(patience), events.recv()).await {
+                Ok(Some(Event::Message(message))) => message,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => break,
             }
         };
         let id = message.id;

@@ -132,7 +132,7 @@ fn open(shard: &Shard, stream: TcpStream, entry: Entry) -> Option<Rc<Connection>
     let mut connections = shard.connections.borrow_mut();
     let place = connections.vacant_entry();
     let conn = shard.reference(place.key())?;
-    let connection = Connection::new(conn, stream, tls, entry, deadline);
+    let connection = Connection::new(conn, stream, tls, entry, deadline, false);
     place.insert(Rc::clone(&connection));
     shard.counters.connections.set(connections.len());
     Some(connection)

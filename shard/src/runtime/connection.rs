@@ -1,6 +1,7 @@
 //! One accepted connection: what its tasks share.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,6 +16,7 @@ use super::tls::Entry;
 use super::websocket::WebSocket;
 use crate::arena::Charge;
 use crate::outbox::Outbox;
+use crate::proxy::RelayRequest;
 use crate::service::{ConnRef, Session};
 
 /// Why a connection ends. Each reason is counted.
@@ -46,11 +48,26 @@ pub struct Deadline {
     pub reason: Close,
 }
 
+/// Commands of one client for relays.
+#[derive(Debug, Default)]
+pub struct Forwarding {
+    pub under_way: Cell<usize>,
+    pub waiting: RefCell<VecDeque<RelayRequest>>,
+}
+
+impl Forwarding {
+    pub fn is_idle(&self) -> bool {
+        self.under_way.get() == 0 && self.waiting.borrow().is_empty()
+    }
+}
+
 #[derive(Debug)]
 pub struct Connection {
     pub conn: ConnRef,
     pub stream: RefCell<TcpStream>,
     pub tls: RefCell<TlsChannel>,
+    /// It leads to a relay, for which this router is a client. It is always read: who waits for its answers is held back.
+    pub is_relay: bool,
     pub entry: Entry,
     /// Set when the connection is one.
     pub websocket: OnceCell<Box<WebSocket>>,
@@ -61,6 +78,8 @@ pub struct Connection {
     pub outbox: RefCell<Outbox>,
     /// Batches that are with their homes.
     pub in_flight: RefCell<Vec<Charge>>,
+    /// Commands of the client that are with relays, and those that wait until it has fewer there.
+    pub forwarding: Forwarding,
     /// Shards that have been sent batches, which must hear of the end: a bit each.
     pub homes: Cell<[u64; 4]>,
     /// The reader waits until batches are answered and answers are written.
@@ -85,12 +104,14 @@ impl Connection {
         tls: TlsChannel,
         entry: Entry,
         handshake: Deadline,
+        is_relay: bool,
     ) -> Rc<Self> {
         let (sealer, opener) = ringpost_protocol::crypto::block::BlockCipher::plain().split();
         Rc::new(Self {
             conn,
             stream: RefCell::new(stream),
             tls: RefCell::new(tls),
+            is_relay,
             entry,
             websocket: OnceCell::new(),
             session: OnceCell::new(),
@@ -98,6 +119,7 @@ impl Connection {
             sealer: RefCell::new(sealer),
             outbox: RefCell::default(),
             in_flight: RefCell::default(),
+            forwarding: Forwarding::default(),
             homes: Cell::new([0; 4]),
             held_back: Cell::new(false),
             read_deadline: Cell::new(Some(handshake)),

@@ -84,6 +84,9 @@ fn establish(connection: &Connection, agreed: RouterSession<'_>) {
         version: agreed.version,
         session_id: agreed.session_id,
         router_key: agreed.session_private_key,
+        forward_key: agreed.secret.as_ref().map(ringpost_protocol::crypto::DhSecret::box_key),
+        proxy: agreed.proxy,
+        forwarded: false,
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
     };
@@ -97,6 +100,18 @@ fn reason(failure: HandshakeFailure) -> Close {
         HandshakeFailure::Version => Close::HandshakeVersion,
         _ => Close::HandshakeParse,
     }
+}
+
+/// The TLS handshake with a router of which this one is a client.
+pub(super) async fn tls_as_client(
+    shard: &Shard,
+    connection: &Connection,
+    receiver: &mut Receiver,
+) -> Result<(), Close> {
+    let mut first = Vec::new();
+    connection.tls.borrow_mut().handshake(&mut [], &mut first).map_err(|_| Close::HandshakeTls)?;
+    write_all(connection, &first).await?;
+    tls(shard, connection, receiver).await.map(|_| ())
 }
 
 /// The TLS handshake. Says whether the client is a web client.

@@ -5,6 +5,7 @@
 //! | `start` | checks the machine's limits, binds, starts one executor a shard |
 //! | `accept`, `handshake`, `farewell` | beginning and end of connections, within the caps |
 //! | `reader`, `writer` | blocks from and to sockets |
+//! | `relay` | commands that are forwarded, by this router and to it |
 //! | `shard` | what the tasks of a shard share, and how work moves between shards |
 //! | `worker`, `bell` | the mesh and the queue service |
 //! | `state`, `log`, `disk` | loading the state, driving the log, its files |
@@ -24,6 +25,7 @@ mod handshake;
 mod log;
 mod pace;
 mod reader;
+mod relay;
 mod shard;
 mod signal;
 mod start;
@@ -45,6 +47,7 @@ use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
 
 use crate::limits::Limits;
+use crate::proxy::{ProxyConfig, RelayDirectory};
 use stop::StopState;
 
 /// What all shards know of the router.
@@ -58,6 +61,12 @@ pub(crate) struct RouterConfig {
     pub inactive: Option<InactiveClients>,
     pub expiry_interval_secs: u64,
     pub shards: usize,
+    /// Asked for by PRXY, as by NEW.
+    pub password: Option<Box<[u8]>>,
+    pub proxy: ProxyConfig,
+    pub relays: RelayDirectory,
+    /// The user name for SOCKS proxies that keep this router's circuits apart.
+    pub socks_user: String,
 }
 
 impl RouterConfig {

@@ -18,10 +18,11 @@ use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
+use super::relay;
 use super::shard::Shard;
 use super::websocket;
 use crate::arena::{BUFFER_BYTES, Block};
-use crate::limits::{BATCHES_IN_FLIGHT_PER_CONNECTION, RECORDS_PER_BLOCK_MAX};
+use crate::limits::{BATCHES_IN_FLIGHT_PER_CONNECTION, BATCHES_IN_FLIGHT_PER_PROXY, RECORDS_PER_BLOCK_MAX};
 use crate::service::{Batch, BatchData, Session, append};
 
 /// Where an assembled block lies in its buffer: where a received one would.
@@ -311,15 +312,22 @@ impl Receiver {
 
 /// Whether the connection has enough to do before more of it is read. If so, what makes this false wakes its reader.
 fn is_held_back(shard: &Shard, connection: &Connection) -> bool {
+    if connection.is_relay {
+        return false;
+    }
     let outbox = connection.outbox.borrow();
-    let held_back = connection.in_flight.borrow().len() >= BATCHES_IN_FLIGHT_PER_CONNECTION
+    let forwards_max = shard.config.proxy.client_concurrency;
+    let is_proxy = connection.session.get().is_some_and(|session| session.proxy);
+    let batches_max = if is_proxy { BATCHES_IN_FLIGHT_PER_PROXY } else { BATCHES_IN_FLIGHT_PER_CONNECTION };
+    let held_back = connection.in_flight.borrow().len() >= batches_max
+        || connection.forwarding.under_way.get() >= forwards_max
         || outbox.response_bytes() > shard.config.limits.outbox_bytes;
     connection.held_back.set(held_back);
     held_back
 }
 
 /// Receives the commands of an established session until the connection ends.
-pub async fn run(shard: &Shard, connection: &Rc<Connection>, mut receiver: Receiver) -> Close {
+pub async fn run(shard: &Rc<Shard>, connection: &Rc<Connection>, mut receiver: Receiver) -> Close {
     let Some(session) = connection.session.get() else { return Close::HandshakeParse };
     let mut pace = Pace::default();
     loop {
@@ -342,8 +350,8 @@ pub async fn run(shard: &Shard, connection: &Rc<Connection>, mut receiver: Recei
 
 /// Opens a block, parses its transmissions and hands them to their homes.
 fn receive_block(
-    shard: &Shard,
-    connection: &Connection,
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
     session: &Arc<Session>,
     block: ReceivedBlock,
 ) -> Result<(), Close> {
@@ -356,6 +364,7 @@ fn receive_block(
     let base = buffer.as_ptr().addr();
     let mut homes: SmallVec<[(usize, (u16, u16)); 4]> = SmallVec::new();
     let mut refused = Vec::new();
+    let mut forwarded = None;
     let format = Format::of_session(session.version);
     for parsed in parse_content(buffer.get(content).unwrap_or_default(), format) {
         match parsed {
@@ -365,7 +374,19 @@ fn receive_block(
                 else {
                     return Err(Close::BadBlock);
                 };
-                homes.push((shard.home_of(&transmission, session.version), (start, len)));
+                match relay::sort(shard, connection, session, &transmission) {
+                    relay::Sorted::ForService => {
+                        homes.push((shard.home_of(&transmission, session.version), (start, len)));
+                    }
+                    // It fills its block.
+                    relay::Sorted::Forwarded => forwarded = Some((start, len)),
+                    relay::Sorted::Taken => {}
+                    relay::Sorted::Refused(error) => {
+                        let bad = transmission.refused(error);
+                        shard.counters.error(&bad.error);
+                        append(&mut refused, session, bad.corr_id, bad.entity_id, &Response::Err(bad.error));
+                    }
+                }
             }
             Err(bad) => {
                 shard.counters.error(&bad.error);
@@ -377,6 +398,10 @@ fn receive_block(
         connection.outbox.borrow_mut().push_responses(refused);
         connection.wake_writer();
     }
+    if let Some(place) = forwarded {
+        relay::receive(shard, connection, session, buffer, place);
+        return Ok(());
+    }
     let Some(&(first_home, _)) = homes.first() else { return Ok(()) };
     if homes.iter().all(|(home, _)| *home == first_home) {
         let transmissions = homes.into_iter().map(|(_, place)| place).collect();
@@ -385,7 +410,7 @@ fn receive_block(
             shard,
             connection,
             first_home,
-            Batch { session: Arc::clone(session), data, transmissions, next: 0 },
+            Batch { session: Arc::clone(session), data, transmissions, next: 0, forwarded: None },
         );
         return Ok(());
     }
@@ -402,12 +427,14 @@ fn receive_block(
             other != home
         });
         let data = BatchData::Copied(bytes.into_boxed_slice());
-        send(shard, connection, home, Batch { session: Arc::clone(session), data, transmissions, next: 0 });
+        let batch = Batch { session: Arc::clone(session), data, transmissions, next: 0, forwarded: None };
+        send(shard, connection, home, batch);
     }
     Ok(())
 }
 
-fn send(shard: &Shard, connection: &Connection, home: usize, batch: Batch) {
+/// Hands a batch to its home.
+pub(super) fn send(shard: &Shard, connection: &Connection, home: usize, batch: Batch) {
     connection.in_flight.borrow_mut().push(shard.arena.charge());
     connection.note_home(home);
     shard.dispatch(home, Box::new(batch));

@@ -21,16 +21,18 @@ use slab::Slab;
 use super::address::{AddressKey, OfAddress};
 use super::bell::SocketBell;
 use super::connection::Connection;
-use super::{RouterConfig, StopState};
+use super::{RouterConfig, StopState, relay};
 use crate::aliases::Aliases;
 use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use crate::links::LinkDirectory;
 use crate::mesh::Endpoint;
+use crate::proxy::{RelayAnswer, RelayRequest};
 use crate::service::{Batch, ConnRef, Output, Progress, Service};
 
 use super::log::LogDesk;
+use super::relay::RelayDesk;
 use super::state::ShardLog;
 
 /// What one shard sends to another.
@@ -39,11 +41,19 @@ pub enum Letter {
     /// To the home of its queues.
     Batch(Box<Batch>),
     /// To a home shard: blocks of its messages were written.
-    Credit { conn: ConnRef, blocks: usize },
+    Credit {
+        conn: ConnRef,
+        blocks: usize,
+    },
     /// To a home shard.
-    Disconnected { conn: ConnRef },
+    Disconnected {
+        conn: ConnRef,
+    },
     /// From a home shard to the shard of a connection.
     Output(Output),
+    /// To the shard of a relay's session, and back to the shard of the client's connection.
+    Relay(Box<RelayRequest>),
+    RelayAnswer(Box<RelayAnswer>),
 }
 
 /// A letter with the time it was sent.
@@ -92,6 +102,7 @@ pub struct Shard {
     pub arena: Rc<Arena>,
     pub service: RefCell<Service<ShardLog>>,
     pub log: LogDesk,
+    pub relays: RelayDesk,
     pub random: RefCell<ChaCha20Rng>,
     pub endpoint: RefCell<Endpoint<Posted, SocketBell>>,
     /// Letters that found their lane full, by shard.
@@ -128,6 +139,7 @@ impl Shard {
     ) -> Rc<Self> {
         let hasher = *service.store().hasher();
         let shards = map.shards();
+        let relays = RelayDesk::new(&config);
         Rc::new(Self {
             id,
             config,
@@ -138,6 +150,7 @@ impl Shard {
             arena,
             service: RefCell::new(service),
             log: LogDesk::default(),
+            relays,
             aliases,
             links,
             random: RefCell::new(random),
@@ -325,8 +338,11 @@ impl Shard {
         let Some(connection) = self.connection(*conn) else { return };
         let mut outbox = connection.outbox.borrow_mut();
         match output {
-            Output::Responses { bytes, answered, .. } => {
-                outbox.push_responses(bytes);
+            Output::Responses { bytes, answered, reply, .. } => {
+                outbox.push_responses(match reply {
+                    Some(reply) => relay::wrap(&connection, &reply, &bytes),
+                    None => bytes,
+                });
                 if answered {
                     connection.in_flight.borrow_mut().pop();
                     connection.wake_held_back_reader();

@@ -23,13 +23,14 @@ use super::shard::{Posted, Shard};
 use super::state::{self, DataConfig, Recovered, ShardLog, ShardState};
 use super::stop::{StopMode, StopState};
 use super::tls::{Listener, TlsConfigs, TlsOptions};
-use super::{RouterConfig, accept, log, sweep, sys, worker};
+use super::{RouterConfig, accept, log, relay, sweep, sys, worker};
 use crate::aliases::Aliases;
 use crate::arena::{Arena, BUFFER_BYTES};
 use crate::counters::Counters;
 use crate::limits::{FREE_BLOCKS_KEPT, Limits, MESH_LANE_SLOTS};
 use crate::links::LinkDirectory;
 use crate::mesh::{Endpoint, mesh};
+use crate::proxy::{ProxyConfig, RelayDirectory};
 use crate::service::{Service, ServiceConfig};
 
 /// Registered with each of a shard's three rings: commits are written from there. As much as the limit allows.
@@ -70,6 +71,7 @@ pub struct Config {
     pub queue_quota: usize,
     pub inactive: Option<InactiveClients>,
     pub limits: Limits,
+    pub proxy: ProxyConfig,
     /// None: nothing outlives the process.
     pub data: Option<DataConfig>,
 }
@@ -174,6 +176,10 @@ impl Router {
             inactive: config.inactive,
             expiry_interval_secs: config.expiry_interval_secs,
             shards,
+            password: config.create_password.as_deref().map(|password| password.as_bytes().into()),
+            proxy: config.proxy,
+            relays: RelayDirectory::default(),
+            socks_user: socks_user()?,
         });
         let links = Arc::new(LinkDirectory::default());
         let service = ServiceConfig {
@@ -300,6 +306,13 @@ impl Router {
             None => result,
         }
     }
+}
+
+/// New at each start, as long as the reference's.
+fn socks_user() -> Result<String, StartError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
+    Ok(ringpost_protocol::encoding::base64url(&bytes))
 }
 
 fn sum(shards: &[Arc<Counters>]) -> Vec<(&'static str, u64)> {
@@ -462,6 +475,7 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
     let letters =
         glommio::spawn_local(worker::exchange_letters(std::rc::Rc::clone(&shard), Ear::new(seed.ear)));
     let work = glommio::spawn_local(worker::work(std::rc::Rc::clone(&shard)));
+    let relays = glommio::spawn_local(relay::watch(std::rc::Rc::clone(&shard)));
     let log_tasks = disk.map(|disk| {
         let drive = log::drive(std::rc::Rc::clone(&shard), std::rc::Rc::clone(&disk));
         let read = log::read_bodies(std::rc::Rc::clone(&shard), disk);
@@ -479,6 +493,7 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
     let _ = started.send(Ok(()));
     let acceptors = std::cell::RefCell::new(acceptors);
     sweep::run(std::rc::Rc::clone(&shard), || drop(acceptors.take())).await;
+    relays.cancel().await;
     letters.cancel().await;
     work.cancel().await;
     if let Some((drive, read)) = log_tasks {

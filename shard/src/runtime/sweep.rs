@@ -131,6 +131,7 @@ async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duratio
             if let Some(deadline) = expired {
                 connection.close(deadline.reason);
             } else if let Some(ttl) = inactive
+                && !connection.is_relay
                 && now.saturating_duration_since(connection.last_active.get()) > ttl
                 && connection.session.get().is_none_or(|session| !session.has_subscriptions())
             {

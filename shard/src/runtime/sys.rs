@@ -20,6 +20,12 @@ pub fn stream_of_this_executor(stream: std::os::unix::net::UnixStream) -> UnixSt
     unsafe { UnixStream::from_raw_fd(stream.into_raw_fd()) }
 }
 
+/// Moves a connected socket into this executor.
+pub fn tcp_stream_of_this_executor(stream: std::net::TcpStream) -> TcpStream {
+    // SAFETY: the descriptor is a connected TCP socket, and into_raw_fd gives up its ownership.
+    unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
+}
+
 /// Runs an operation of socket2 on a stream of glommio.
 fn with_socket<T>(stream: &TcpStream, operation: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
     // SAFETY: the descriptor is open for as long as the stream is borrowed.

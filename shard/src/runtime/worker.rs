@@ -8,6 +8,7 @@ use futures_lite::future::poll_fn;
 
 use super::bell::Ear;
 use super::pace::Pace;
+use super::relay;
 use super::shard::{Letter, Posted, Shard, Work};
 use crate::limits::{COMMANDS_PER_TURN, MESH_DRAIN_MAX};
 
@@ -32,7 +33,7 @@ pub async fn exchange_letters(shard: Rc<Shard>, mut ear: Ear) {
 }
 
 /// Takes what came and sends what waits for room. False if there was nothing to do.
-fn exchange(shard: &Shard, letters: &mut Vec<(usize, Posted)>) -> bool {
+fn exchange(shard: &Rc<Shard>, letters: &mut Vec<(usize, Posted)>) -> bool {
     let taken =
         shard.endpoint.borrow_mut().receive(MESH_DRAIN_MAX, |from, posted| letters.push((from, posted)));
     let now = Instant::now();
@@ -51,6 +52,8 @@ fn exchange(shard: &Shard, letters: &mut Vec<(usize, Posted)>) -> bool {
             Letter::Credit { conn, blocks } => shard.do_work(Work::Credit { conn, blocks }),
             Letter::Disconnected { conn } => shard.do_work(Work::Disconnected { conn }),
             Letter::Output(output) => shard.receive_output(from, output),
+            Letter::Relay(request) => relay::request(shard, *request),
+            Letter::RelayAnswer(answer) => relay::answered(shard, *answer),
         }
     }
     shard.send_overflow() || taken > 0

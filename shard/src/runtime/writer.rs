@@ -62,7 +62,9 @@ fn poll_write(
     }
     let has_pong = connection.websocket.get().is_some_and(|socket| socket.has_pong());
     if connection.outbox.borrow().is_empty() && !has_pong {
-        let done = connection.draining.get() && connection.in_flight.borrow().is_empty();
+        let done = connection.draining.get()
+            && connection.in_flight.borrow().is_empty()
+            && connection.forwarding.is_idle();
         return if done { Poll::Ready(Err(Close::Stop)) } else { Poll::Pending };
     }
     let mut scratch = shard.scratch.borrow_mut();

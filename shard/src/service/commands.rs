@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ringpost_protocol::command::{Command, MsgFlags, SubscribeMode};
-use ringpost_protocol::error::{CommandError, ErrorType, ProxyError};
+use ringpost_protocol::error::{CommandError, ErrorType};
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::limits::ID_BYTES;
 use ringpost_protocol::response::{QueueIds, Response, RouterNotifier};
-use ringpost_protocol::transmission::{Authorization, Format, Transmission};
+use ringpost_protocol::transmission::{Authorization, Transmission};
 use ringpost_store::{Log, Party, QueueIx};
 use smallvec::SmallVec;
 
@@ -62,19 +62,25 @@ pub(super) enum Executed {
     Waits,
 }
 
+/// Whether a relay executes this command for a proxy.
+fn may_be_forwarded(command: &Command<'_>) -> bool {
+    matches!(command, Command::Send { .. } | Command::SKey(_) | Command::LKey(_) | Command::LGet)
+}
+
 impl<L: Log> Service<L> {
     /// Executes the next transmission of a batch and answers it.
     pub(super) fn execute(&mut self, session: &Arc<Session>, batch: &mut Batch, now_secs: u64) -> Executed {
         let Some(&(start, len)) = batch.transmissions.get(batch.next) else { return Executed::Done };
         let (start, len) = (usize::from(start), usize::from(len));
         let Some(bytes) = batch.data.bytes().get(start..start + len) else { return Executed::Done };
-        let Ok(parsed) = Transmission::parse(bytes, Format::of_session(session.version)) else {
+        let Ok(parsed) = Transmission::parse(bytes, session.format()) else {
             // The session's shard has parsed it before.
             return Executed::Done;
         };
         let corr_id: SmallVec<[u8; ID_BYTES]> = parsed.corr_id.into();
         let entity_id: SmallVec<[u8; ID_BYTES]> = parsed.entity_id.into();
         let next = match parsed.decode_command(session.version, session.session_id.as_ref()) {
+            Ok(command) if session.forwarded && !may_be_forwarded(&command) => Next::Answer(PROHIBITED),
             Ok(command) => self.command(session, &parsed, command, bytes, now_secs),
             Err(error) => {
                 // A refused session names no entity.
@@ -169,10 +175,8 @@ impl<L: Log> Service<L> {
             Command::Send { flags, body } => self.send(session, parsed, flags, body, bytes, today),
             // Outside a service session there is nothing to subscribe at once.
             Command::Subs(_) | Command::NSubs(_) => Next::Answer(ErrorType::Service),
-            // As a router that is not a proxy answers.
-            Command::Prxy { .. } => Next::Answer(ErrorType::Proxy(Box::new(ProxyError::BasicAuth))),
-            Command::Pfwd { .. } => Next::Answer(ErrorType::Proxy(Box::new(ProxyError::NoSession))),
-            Command::Rfwd(_) => Next::Answer(PROHIBITED),
+            // The session's shard takes these.
+            Command::Prxy { .. } | Command::Pfwd { .. } | Command::Rfwd(_) => Next::Answer(PROHIBITED),
         }
     }
 

@@ -203,6 +203,6 @@ fn wanted_link<'a>(
 }
 
 /// Compares in a time that depends on the lengths only.
-fn same(given: &[u8], wanted: &[u8]) -> bool {
+pub fn same(given: &[u8], wanted: &[u8]) -> bool {
     given.len() == wanted.len() && given.iter().zip(wanted).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }

@@ -44,19 +44,21 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
 use ringpost_protocol::response::Response;
-use ringpost_protocol::transmission::{Format, write_response};
+use ringpost_protocol::transmission::write_response;
 use ringpost_store::{BodyPlace, Content, Log, Message, Notification, Position, QueueIx, Store};
 
 pub use bodies::Fetch;
 pub use body::Body;
+pub use create::same as same_password;
 pub use delivery::{MSG_BODY_AT, OutMessage};
 pub use mutation::Mutation;
-pub use session::{Batch, BatchData, ConnRef, Session};
+pub use session::{Batch, BatchData, ConnRef, ForwardedBatch, Session};
 
 use crate::arena::Arena;
 use crate::counters::Counters;
 use crate::limits::{EXPIRY_STEP_OLD_QUEUES, EXPIRY_STEP_QUEUES};
 use crate::links::LinkDirectory;
+use crate::proxy::Reply;
 use bodies::{Cache, Fetching};
 use commands::Executed;
 use ledger::Held;
@@ -89,8 +91,9 @@ pub struct ServiceConfig {
 /// What leaves the service.
 #[derive(Debug)]
 pub enum Output {
-    /// Transmissions with their 2-byte lengths. `answered` closes a batch.
-    Responses { conn: ConnRef, bytes: Vec<u8>, answered: bool },
+    /// Transmissions with their 2-byte lengths. `answered` closes a batch. With a reply it is the response to a forwarded
+    /// command, to be wrapped.
+    Responses { conn: ConnRef, bytes: Vec<u8>, answered: bool, reply: Option<Box<Reply>> },
     /// A delivered message; it used one credit.
     Message { conn: ConnRef, message: OutMessage },
 }
@@ -234,7 +237,15 @@ impl<L: Log> Service<L> {
     }
 
     fn turn(&mut self, mut batch: Box<Batch>, most: usize, now_secs: u64) -> Progress {
-        let session = Arc::clone(&batch.session);
+        let conn = batch.session.conn;
+        let session = match &batch.forwarded {
+            Some(forwarded) => {
+                // What is kept of the connection is its own session.
+                self.subscribers.peer(&batch.session);
+                Arc::clone(&forwarded.session)
+            }
+            None => Arc::clone(&batch.session),
+        };
         let end = batch.transmissions.len().min(batch.next + most);
         let mut waits = false;
         self.turn_spent = false;
@@ -247,19 +258,22 @@ impl<L: Log> Service<L> {
             batch.next += 1;
         }
         let done = batch.next >= batch.transmissions.len();
-        self.flush(session.conn, done);
+        let reply =
+            if done { batch.forwarded.take().map(|forwarded| Box::new(forwarded.reply)) } else { None };
+        self.flush(conn, done, reply);
         self.tell_notifiers();
         for queue in std::mem::take(&mut self.to_deliver) {
             self.deliver_or_wait(queue);
         }
         if !done {
+            let session = Arc::clone(&batch.session);
             self.subscribers.peer(&session).waiting.push_front(batch);
-            return if waits { Progress::Rests } else { self.goes_on(session.conn) };
+            return if waits { Progress::Rests } else { self.goes_on(conn) };
         }
         if let BatchData::Block(block) = std::mem::replace(&mut batch.data, BatchData::Taken) {
             self.arena.recycle(block);
         }
-        self.goes_on(session.conn)
+        self.goes_on(conn)
     }
 
     /// Whether a connection has batches that can go on, said once until it is resumed.
@@ -412,14 +426,14 @@ impl<L: Log> Service<L> {
         };
         let mut bytes = Vec::new();
         append(&mut bytes, &session, &[], entity_id, response);
-        self.output(Output::Responses { conn, bytes, answered: false });
+        self.output(Output::Responses { conn, bytes, answered: false, reply: None });
     }
 
     /// Moves the responses so far to the outputs, so that what follows comes after them.
-    fn flush(&mut self, conn: ConnRef, answered: bool) {
+    fn flush(&mut self, conn: ConnRef, answered: bool, reply: Option<Box<Reply>>) {
         if answered || !self.responses.is_empty() {
             let bytes = std::mem::take(&mut self.responses);
-            self.output(Output::Responses { conn, bytes, answered });
+            self.output(Output::Responses { conn, bytes, answered, reply });
         }
     }
 
@@ -449,7 +463,7 @@ pub fn append(
 ) {
     let at = out.len();
     out.extend_from_slice(&[0, 0]);
-    let format = Format::of_session(session.version);
+    let format = session.format();
     write_response(format, session.session_id.as_ref(), corr_id, entity_id, response, out);
     // All responses but MSG, which is not written here, are much shorter than a block.
     let len = u16::try_from(out.len() - at - 2).unwrap_or(u16::MAX);

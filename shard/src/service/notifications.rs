@@ -59,7 +59,7 @@ impl<L: Log> Service<L> {
         match self.store.set_notifier(queue, notifier) {
             Ok(former) => {
                 if let Some(former) = former {
-                    self.notifier_gone(queue, &former.id);
+                    self.notifier_gone(session, queue, &former.id);
                 }
                 let response = Response::Nid { notifier_id: &notifier_id, router_dh_key };
                 self.respond(session, parsed.corr_id, parsed.entity_id, &response);
@@ -70,20 +70,23 @@ impl<L: Log> Service<L> {
     }
 
     /// NDEL. It is no error if there is no notifier.
-    pub(super) fn remove_notifier(&mut self, queue: QueueIx) -> Result<(), Refused> {
+    pub(super) fn remove_notifier(&mut self, session: &Session, queue: QueueIx) -> Result<(), Refused> {
         if self.store.queue(queue).is_some_and(|queue| queue.notifier().is_some()) {
             self.append_of(queue, |queue| Record::NotifierGone { queue })?;
             if let Ok(Some(former)) = self.store.remove_notifier(queue) {
-                self.notifier_gone(queue, &former.id);
+                self.notifier_gone(session, queue, &former.id);
             }
         }
         Ok(())
     }
 
-    /// Tells the subscriber of a notifier that it is no more.
-    pub(super) fn notifier_gone(&mut self, queue: QueueIx, notifier_id: &QueueId) {
-        if let Some(conn) = self.subscribers.remove_notified(queue) {
-            self.event(conn, notifier_id, &Response::Deld);
+    /// Tells the subscriber of a notifier that it is no more. `session` is the one whose command ended it.
+    pub(super) fn notifier_gone(&mut self, session: &Session, queue: QueueIx, notifier_id: &QueueId) {
+        match self.subscribers.remove_notified(queue) {
+            // Behind the answers to its commands so far, of which one may be to NSUB.
+            Some(conn) if conn == session.conn => self.respond(session, &[], notifier_id, &Response::Deld),
+            Some(conn) => self.event(conn, notifier_id, &Response::Deld),
+            None => {}
         }
     }
 

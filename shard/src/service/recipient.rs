@@ -33,7 +33,7 @@ impl<L: Log> Service<L> {
             Command::LSet { link_id, data } => self.set_link(queue, link_id, &data),
             Command::LDel => self.drop_link(queue).map_or_else(Next::from, |()| Next::Ok),
             Command::NKey(credentials) => self.set_notifier(session, parsed, queue, &credentials),
-            Command::NDel => self.remove_notifier(queue).map_or_else(Next::from, |()| Next::Ok),
+            Command::NDel => self.remove_notifier(session, queue).map_or_else(Next::from, |()| Next::Ok),
             Command::Off => self.suspend(queue),
             Command::Del => self.delete(session, parsed, queue),
             Command::Que => self.info(session, parsed, queue),
@@ -225,7 +225,7 @@ impl<L: Log> Service<L> {
             subscription.delivered = Some(message_id);
         }
         self.counters.messages_delivered.add(1);
-        self.flush(session.conn, false);
+        self.flush(session.conn, false, None);
         self.output(Output::Message { conn: session.conn, message });
         Next::Answered
     }
@@ -240,7 +240,7 @@ impl<L: Log> Service<L> {
             self.config.links.release(self.store.hasher().hash(&link.id));
         }
         if let Some(notifier) = deleted.notifier() {
-            self.notifier_gone(queue, &notifier.id);
+            self.notifier_gone(session, queue, &notifier.id);
         }
         for body in deleted.into_bodies() {
             self.release_body(body);

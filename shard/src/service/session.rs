@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ringpost_protocol::crypto::BoxKey;
 use ringpost_protocol::crypto::dh::DhPrivateKey;
 use ringpost_protocol::tls::SessionId;
+use ringpost_protocol::transmission::Format;
 use ringpost_protocol::version::SmpVersion;
 use smallvec::SmallVec;
 
 use crate::arena::Detached;
+use crate::proxy::Reply;
 
 /// A connection: its shard and its place there. The generation tells it from others that had the place before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +29,12 @@ pub struct Session {
     pub session_id: SessionId,
     /// The router's key of this session: authenticators are made for it.
     pub router_key: DhPrivateKey,
+    /// What the client's key and the router's agreed, for commands that the client forwards. None if it sent no key.
+    pub forward_key: Option<BoxKey>,
+    /// The client forwards commands of others, and does many things at once.
+    pub proxy: bool,
+    /// Commands come from inside of RFWD: the session ID is implied whatever the version, and few are allowed.
+    pub forwarded: bool,
     /// Queues subscribed by the session, counted by their home shards. A session with any is never inactive.
     pub subscriptions: AtomicUsize,
     /// Queues that it has read with GET, counted in the same way.
@@ -33,6 +42,27 @@ pub struct Session {
 }
 
 impl Session {
+    /// The session as a command sees it that was forwarded in it with this version.
+    #[must_use]
+    pub fn forwarding(&self, version: SmpVersion) -> Self {
+        Self {
+            conn: self.conn,
+            version,
+            session_id: self.session_id,
+            router_key: self.router_key.clone(),
+            forward_key: None,
+            proxy: false,
+            forwarded: true,
+            subscriptions: AtomicUsize::new(0),
+            queues_read: AtomicUsize::new(0),
+        }
+    }
+
+    /// The form of the session's transmissions.
+    pub fn format(&self) -> Format {
+        if self.forwarded { Format::forwarded(self.version) } else { Format::of_session(self.version) }
+    }
+
     pub fn has_subscriptions(&self) -> bool {
         self.subscriptions.load(Ordering::Relaxed) > 0
     }
@@ -44,7 +74,7 @@ impl Session {
 
     /// The session ID as it stands in transmissions: below version 7; later it is implied.
     pub fn wire_session_id(&self) -> Option<&[u8]> {
-        (self.version < SmpVersion::AUTH_COMMANDS).then_some(self.session_id.as_ref())
+        (!self.format().session_implied).then_some(self.session_id.as_ref())
     }
 }
 
@@ -57,6 +87,15 @@ pub struct Batch {
     pub transmissions: SmallVec<[(u16, u16); 1]>,
     /// The first one that is not processed yet.
     pub next: usize,
+    /// Set if the batch is one command that a proxy forwarded.
+    pub forwarded: Option<Box<ForwardedBatch>>,
+}
+
+/// A forwarded command: what it is executed with, and how it is answered.
+#[derive(Debug)]
+pub struct ForwardedBatch {
+    pub session: Arc<Session>,
+    pub reply: Reply,
 }
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use ringpost_protocol::crypto::delivery::{DeliveredKind, decrypt_message};
 use ringpost_protocol::crypto::dh::DhPrivateKey;
 use ringpost_protocol::error::{CommandError, ErrorType};
 use ringpost_protocol::tls::SessionId;
-use ringpost_protocol::transmission::{Authorization, Authorized, Transmission};
+use ringpost_protocol::transmission::{Authorization, Authorized, Format, Transmission};
 use ringpost_protocol::version::SmpVersion;
 
 use ringpost_store::{IdHasher, MemoryLog};
@@ -79,6 +79,9 @@ fn session(place: u32, version: u16) -> Arc<Session> {
         conn: ConnRef { shard: 0, place, generation: 0 },
         version: SmpVersion(version),
         session_id: SessionId::new(&[u8::try_from(place).unwrap(); 32]).unwrap(),
+        forward_key: None,
+        proxy: false,
+        forwarded: false,
         router_key: DhPrivateKey::from_bytes([9; 32]),
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
@@ -132,7 +135,7 @@ impl World {
             at += bytes.len() + 2;
         }
         let data = BatchData::Block(block);
-        Batch { session: Arc::clone(session), data, transmissions: places, next: 0 }
+        Batch { session: Arc::clone(session), data, transmissions: places, next: 0, forwarded: None }
     }
 
     /// Processes a batch as far as it goes.
@@ -152,7 +155,7 @@ impl World {
         let mut got = Vec::new();
         while let Some(output) = self.service.next_output() {
             match output {
-                Output::Responses { conn, bytes, answered } => {
+                Output::Responses { conn, bytes, answered, .. } => {
                     self.answered += usize::from(answered);
                     let mut rest = &bytes[..];
                     while let Some((len, after)) = rest.split_first_chunk() {

@@ -80,6 +80,7 @@ impl TestRouter {
             queue_quota: 128,
             inactive: None,
             limits: ringpost_shard::limits::Limits::default(),
+            proxy: ringpost_shard::proxy::ProxyConfig::default(),
             data: None,
         }
     }

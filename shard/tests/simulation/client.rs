@@ -80,6 +80,9 @@ impl Conn {
         session_id[..8].copy_from_slice(&n.to_le_bytes());
         Self {
             session: Arc::new(Session {
+                forward_key: None,
+                proxy: false,
+                forwarded: false,
                 conn: reference,
                 version: VERSION,
                 session_id: SessionId::new(&session_id).unwrap(),
@@ -222,7 +225,8 @@ impl World {
         let connection = &mut self.conns[conn];
         connection.batches.push(charge);
         let transmissions = places.iter().copied().collect();
-        let batch = Batch { session: Arc::clone(&connection.session), data, transmissions, next: 0 };
+        let batch =
+            Batch { session: Arc::clone(&connection.session), data, transmissions, next: 0, forwarded: None };
         self.post(conn, home, Letter::Batch(Box::new(batch)));
     }
 

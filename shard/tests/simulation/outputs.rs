@@ -25,7 +25,7 @@ impl World {
 
     pub fn take_output(&mut self, home: usize, output: Output) -> Verdict {
         match output {
-            Output::Responses { conn, bytes, answered } => {
+            Output::Responses { conn, bytes, answered, .. } => {
                 let conn = self.conn_of(conn)?;
                 let mut rest = &bytes[..];
                 while let Some((len, after)) = rest.split_first_chunk() {

@@ -144,6 +144,9 @@ impl<B> Store<B> {
     }
 
     /// LSET: gives the queue a link, or its link other user data. Gives back what was there.
+    ///
+    /// Whether another queue has the link is not looked at. Links lie in any partition, so that takes all shards; and while
+    /// the logs of several shards are replayed, one after the other, a link that moved between them stands here twice.
     pub fn set_link(&mut self, ix: QueueIx, link: Link<B>) -> Result<Option<Link<B>>, ChangeError> {
         let id = link.id;
         let present = self.queue(ix).ok_or(ChangeError::NoQueue)?.link();
@@ -151,9 +154,6 @@ impl<B> Store<B> {
             return Err(ChangeError::OtherLink);
         }
         let is_new = present.is_none();
-        if is_new && self.is_taken(Party::Link, &id) {
-            return Err(ChangeError::DuplicateId);
-        }
         let former = self.change_parts(ix, |parts| Ok(parts.link.replace(Box::new(link))))?;
         if is_new {
             self.insert_index(Party::Link, &id, ix.place);
