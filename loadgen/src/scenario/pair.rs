@@ -259,6 +259,9 @@ impl Load {
     }
 }
 
+/// After so long without a tick the clock is looked at again.
+const TICK_MISSED: Duration = Duration::from_millis(20);
+
 /// Gives the number of messages handed over.
 async fn send(
     load: &Load,
@@ -282,6 +285,8 @@ async fn send(
                         tokio::select! {
                             () = schedule.due.notified() => {}
                             () = load.stopped() => {}
+                            // The last tick may have come between the look at the clock and the wait.
+                            () = tokio::time::sleep(TICK_MISSED) => {}
                         }
                     }
                     Some(at_ns)
