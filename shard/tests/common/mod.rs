@@ -19,7 +19,7 @@ pub mod web;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringpost_protocol::certificate::{CertificateAuthority, RouterCredentials};
@@ -40,8 +40,13 @@ pub fn credentials() -> RouterCredentials {
     CREDENTIALS.get_or_init(|| new_credentials(1)).clone()
 }
 
-/// An identity of its own for each seed.
+/// An identity of its own for each seed: made once, since the time is in it.
 pub fn new_credentials(seed: u8) -> RouterCredentials {
+    static MADE: Mutex<BTreeMap<u8, RouterCredentials>> = Mutex::new(BTreeMap::new());
+    MADE.lock().unwrap().entry(seed).or_insert_with(|| make_credentials(seed)).clone()
+}
+
+fn make_credentials(seed: u8) -> RouterCredentials {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
     let authority = CertificateAuthority::generate(&[seed; 32], now).unwrap();
     let issued = authority.issue("localhost", &[seed.wrapping_add(100); 32], now).unwrap();
