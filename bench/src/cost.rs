@@ -216,13 +216,7 @@ pub fn of_message(directory: &Path, messages_per_commit: f64) -> Outcome<Vec<Gro
     use crate::profile::Kind;
     let line = |name, times, stage| Ok::<_, Fault>(Line { name, times, each_us: stage_us(stage)? });
     Ok(vec![
-        Group {
-            kind: Kind::Tls,
-            lines: vec![
-                line("open a TLS record", 2.0, "tls-open")?,
-                line("seal a TLS record", 2.0, "tls-seal")?,
-            ],
-        },
+        Group { kind: Kind::Tls, lines: vec![line("open or seal a TLS record", 4.0, "tls-open")?] },
         Group {
             kind: Kind::Boxes,
             lines: vec![
@@ -264,16 +258,14 @@ pub fn of_handshake() -> Outcome<Vec<Group>> {
     Ok(vec![
         Group {
             kind: Kind::X25519,
-            lines: vec![line("make a key", 2.0, "make-key")?, line("agree", 2.0, "agree")?],
-        },
-        Group { kind: Kind::Ed25519, lines: vec![line("sign", 2.0, "ed25519-sign")?] },
-        Group {
-            kind: Kind::Tls,
             lines: vec![
-                line("open a TLS record", 2.0, "tls-open")?,
-                line("seal a TLS record", 2.0, "tls-seal")?,
+                line("TLS: make a key, agree", 1.0, "tls-exchange")?,
+                line("session: make a key", 1.0, "make-key")?,
+                line("session: agree", 1.0, "agree")?,
             ],
         },
+        Group { kind: Kind::Ed25519, lines: vec![line("sign", 2.0, "ed25519-sign")?] },
+        Group { kind: Kind::Tls, lines: vec![line("open or seal a TLS record", 4.0, "tls-open")?] },
         Group { kind: Kind::Boxes, lines: vec![line("open or seal a block", 2.0, "box-seal")?] },
         Group { kind: Kind::Sha512, lines: vec![line("derive a block's key", 2.0, "chain")?] },
         Group {

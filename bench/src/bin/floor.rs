@@ -74,6 +74,10 @@ fn run(arguments: &Arguments) -> Outcome {
     table(&of_handshake()?, &spent);
     println!("    in memory, without sockets and executor: {:.1} us", stage_us("handshake")?);
     println!("    {:.0} handshakes a second", spent.rate);
+    println!();
+    println!("between shards, on one core (two cores add the misses of their caches)");
+    println!("    a letter to another shard: {:.2} us", stage_us("mesh-hop")?);
+    println!("    a look at an empty lane: {:.1} ns", stage_us("mesh-scan")? * 1e3);
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use ringpost_protocol::encoding::Sink;
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::limits::{DELIVERY_ENCRYPTED_BYTES, DELIVERY_PADDED_BYTES};
 use ringpost_protocol::tls::Opened;
+use ringpost_protocol::tls::provider::provider;
 use ringpost_protocol::transmission::{Authorization, Format, Transmission};
 use ringpost_shard::proxy::{CLIENT_BOX_BYTES, Forward, open_response};
 
@@ -142,6 +143,17 @@ pub fn agree() -> Outcome<Step> {
     let router = router_key();
     Ok(Box::new(move |meter| {
         meter.run(|| black_box(authenticator_box_key(&router, black_box(Some(&public)))));
+        Ok(())
+    }))
+}
+
+pub fn tls_exchange() -> Outcome<Step> {
+    let provider = provider();
+    let group = *provider.kx_groups.first().ok_or("no groups")?;
+    let peer = group.start()?.pub_key().to_vec();
+    Ok(Box::new(move |meter| {
+        let secret = meter.run(|| group.start()?.complete(&peer))?;
+        black_box(secret.secret_bytes());
         Ok(())
     }))
 }

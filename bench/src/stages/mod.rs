@@ -56,6 +56,7 @@ pub const STAGES: &[Stage] = &[
     stage("message-hash", "SHA-512 of a message, for its authenticator", crypto::message_hash),
     stage("authenticator", "check an authenticator against its hash", crypto::authenticator),
     stage("agree", "X25519, and the key of boxes from it", crypto::agree),
+    stage("tls-exchange", "TLS: an X25519 key made, and a secret agreed", crypto::tls_exchange),
     stage("make-key", "the public key of an X25519 key", crypto::make_key),
     stage("ed25519-sign", "sign with Ed25519", crypto::ed25519_sign),
     stage("ed25519-verify", "check the Ed25519 signature of an ACK", crypto::ed25519_verify),
