@@ -29,6 +29,7 @@ start_router() {
         port=$((20000 + RANDOM % 12000))
         rm -rf "$folder"
         mkdir -p "$folder"
+        : >"$folder/router.txt"
         SMP_SERVER_CFG_PATH=$folder/etc SMP_SERVER_LOG_PATH=$folder/var "$bin/smp-server" init --yes --ip 127.0.0.1 \
             --port "$port" --listen 127.0.0.1 --no-password >"$folder/init.txt" || die "smp-server init failed"
         sed -i "s/^\[RINGPOST\]\$/[RINGPOST]\n$settings/" "$folder/etc/smp-server.ini"
