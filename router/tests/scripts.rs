@@ -113,9 +113,13 @@ fn wrong_options_are_refused() {
         assert!(!output.status.success(), "{script} {arguments:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{script} {arguments:?}");
     }
-    for script in
-        ["scripts/run", "scripts/test", "scripts/bench-check", "scripts/measure-proxy", "scripts/measure-capacity"]
-    {
+    for script in [
+        "scripts/run",
+        "scripts/test",
+        "scripts/bench-check",
+        "scripts/measure-proxy",
+        "scripts/measure-capacity",
+    ] {
         let output = machine.run(script, &["--help"]);
         assert!(output.status.success() && text(&output.stdout).starts_with("Usage: "), "{script}");
     }
