@@ -73,8 +73,7 @@ enum Asked {
     LKey,
 }
 
-const ASKED: [Asked; 6] =
-    [Asked::Sub, Asked::Send, Asked::SendAgain, Asked::NSub, Asked::SKey, Asked::LKey];
+const ASKED: [Asked; 6] = [Asked::Sub, Asked::Send, Asked::SendAgain, Asked::NSub, Asked::SKey, Asked::LKey];
 
 struct Bench {
     service: Service<MemoryLog>,
@@ -226,7 +225,9 @@ impl Bench {
             }
         }
         self.service.disconnected(session.conn);
-        times.iter_mut().for_each(|times| times.sort_unstable());
+        for times in &mut times {
+            times.sort_unstable();
+        }
         times
     }
 }
@@ -289,12 +290,8 @@ fn differing(mutation: Option<Mutation>, attempts: usize) -> Vec<String> {
                     attempt += 1;
                 };
                 let case = format!("{asked:?}, key {kind:?}, sent {sent:?}");
-                let line = format!(
-                    "{case:<36} {} | {} | {:.3}",
-                    shown(&times[0]),
-                    shown(&times[1]),
-                    ratio(&times)
-                );
+                let line =
+                    format!("{case:<36} {} | {} | {:.3}", shown(&times[0]), shown(&times[1]), ratio(&times));
                 println!("{line}");
                 if !is_same(ratio(&times)) {
                     differing.push(line);

@@ -12,12 +12,12 @@ use ringpost_protocol::transmission::{Authorization, Transmission};
 use ringpost_store::{Log, Party, QueueIx};
 use smallvec::SmallVec;
 
-use super::{Mutation, Service};
 use super::create::NotCreated;
 use super::ledger::Refused;
 use super::secrets::SecretCache;
 use super::session::{Batch, Session};
 use super::verify::{Claim, holds};
+use super::{Mutation, Service};
 
 pub(super) const PROHIBITED: ErrorType = ErrorType::Cmd(CommandError::Prohibited);
 const SECS_PER_DAY: u64 = 86_400;

@@ -317,7 +317,13 @@ impl Planner {
             83..=86 => Asked::LKey(self.key()),
             87..=90 => Asked::LGet,
             91..=95 => Asked::NSub,
-            96 => if self.random.chance(50) { Asked::Subs } else { Asked::NSubs },
+            96 => {
+                if self.random.chance(50) {
+                    Asked::Subs
+                } else {
+                    Asked::NSubs
+                }
+            }
             97 => Asked::Ping,
             _ => Asked::Bytes(self.random.index(NO_COMMANDS.len())),
         }

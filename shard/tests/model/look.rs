@@ -23,7 +23,7 @@ impl World {
         let version = SmpVersion(self.spec.versions[conn]);
         let response = Response::parse(version, &came.bytes).map_err(|error| format!("{error:?}"))?;
         match (said, response) {
-            (Said::Ids { recipient, sender, mode, link, notifier }, Response::Ids(ids)) => {
+            (Said::Ids { .. }, Response::Ids(ids)) => {
                 let its = Said::Ids {
                     recipient: ids.recipient_id.to_vec(),
                     sender: ids.sender_id.to_vec(),
@@ -31,7 +31,6 @@ impl World {
                     link: ids.link_id.map(<[u8]>::to_vec),
                     notifier: ids.notifier.map(|new| new.notifier_id.to_vec()),
                 };
-                let _ = (recipient, sender, mode, link, notifier);
                 if *said == its && ids.service_id.is_none() { Ok(()) } else { other() }
             }
             (Said::Nid(id), Response::Nid { notifier_id, .. }) if id == notifier_id => Ok(()),
@@ -108,7 +107,10 @@ impl World {
             && json["qiSub"]["qSubThread"].as_str() == info.reading.map(|(word, _)| word)
             && json["qiMsg"]["msgType"].as_str() == info.first.map(|(_, word)| word);
         let delivered = info.reading.and_then(|(_, delivered)| delivered);
-        let named = [(delivered, &json["qiSub"]["qDelivered"]), (info.first.map(|(n, _)| n), &json["qiMsg"]["msgId"])];
+        let named = [
+            (delivered, &json["qiSub"]["qDelivered"]),
+            (info.first.map(|(n, _)| n), &json["qiMsg"]["msgId"]),
+        ];
         for (number, its) in named {
             let id = its.as_str().map(|text| STANDARD.decode(text)).transpose();
             let id = id.map_err(|_| "an ID that is no base64")?;

@@ -11,7 +11,9 @@ mod keys;
 mod look;
 mod machine;
 mod spec;
+mod terms;
 mod wire;
+mod words;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

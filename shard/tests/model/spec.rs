@@ -6,131 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::keys::{Kind, kind};
-
-pub type Id = Vec<u8>;
-/// Numbers of a connection, a key, a message. They are never used again.
-pub type Conn = usize;
-pub type Key = usize;
-pub type Number = usize;
+pub use crate::terms::*;
+use crate::words::{Refusal, credentials, words};
 
 /// Notifications that are kept for a notifier that is away. Ours: the reference keeps all.
 const KEPT_MAX: usize = 16;
 const ID_BYTES: usize = 24;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Messaging,
-    Contact,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Data {
-    pub fixed: Vec<u8>,
-    pub user: Vec<u8>,
-}
-
-/// The link of a NEW.
-#[derive(Clone, Debug)]
-pub struct AskedLink {
-    pub sender: Id,
-    /// The sender ID is the one that follows from the correlation ID.
-    pub is_derived: bool,
-    /// Of a contact address.
-    pub id: Id,
-    pub data: Data,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Body {
-    pub tag: u64,
-    pub bytes: usize,
-}
-
-#[derive(Clone, Debug)]
-pub enum Acked {
-    /// The empty ID.
-    Any,
-    Message(Number),
-    Unknown,
-}
-
-#[derive(Clone, Debug)]
-pub enum Command {
-    New {
-        key: Key,
-        subscribe: bool,
-        password: Option<&'static str>,
-        mode: Option<Mode>,
-        link: Option<AskedLink>,
-        notifier: Option<Key>,
-    },
-    Sub,
-    Get,
-    Ack(Acked),
-    Key(Key),
-    RKey(Vec<Key>),
-    LSet { link: Id, data: Data },
-    LDel,
-    NKey(Key),
-    NDel,
-    Off,
-    Del,
-    Que,
-    SKey(Key),
-    Send { notifies: bool, body: Body },
-    LKey(Key),
-    LGet,
-    NSub,
-    Subs,
-    NSubs,
-    Ping,
-    /// No command: these bytes, and the error.
-    Bytes(&'static str, &'static str),
-}
-
-#[derive(Clone, Debug)]
-pub struct Request {
-    pub command: Command,
-    pub entity: Id,
-    /// The key, and whether its signature or authenticator is as it left the client.
-    pub signed: Option<(Key, bool)>,
-    /// Made for another session.
-    pub is_foreign: bool,
-}
-
-/// IDs that the router drew, as its answer has them.
-#[derive(Clone, Debug, Default)]
-pub struct Drawn {
-    pub recipient: Id,
-    pub sender: Id,
-    pub link: Id,
-    pub notifier: Id,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Info {
-    pub is_secured: bool,
-    pub is_notified: bool,
-    pub reading: Option<(&'static str, Option<Number>)>,
-    pub size: usize,
-    pub first: Option<(Number, &'static str)>,
-}
-
-/// What stands in a transmission of the router.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// Whole, as on the wire.
-    Text(String),
-    Ids { recipient: Id, sender: Id, mode: Option<Mode>, link: Option<Id>, notifier: Option<Id> },
-    Nid(Id),
-    Lnk { sender: Id, data: Data },
-    Info(Info),
-    Msg(Number),
-    Nmsg(Number),
-}
-
-/// An event: for whom, about which entity.
-pub type Event = (Conn, Id, Said);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Status {
@@ -206,18 +87,6 @@ impl Queue {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    Auth,
-    Prohibited,
-    Syntax,
-    NoMsg,
-    Quota,
-    LargeMsg,
-    Service,
-    Blocked(&'static str, Option<&'static str>),
-}
-
 #[derive(Debug, Default)]
 pub struct Spec {
     pub queues: Vec<Queue>,
@@ -235,6 +104,8 @@ pub struct Spec {
 
 type Answer = Result<Said, Refusal>;
 
+// It stands where an answer is wanted.
+#[allow(clippy::unnecessary_wraps)]
 fn ok() -> Answer {
     Ok(Said::Text("OK".into()))
 }
@@ -507,9 +378,10 @@ impl Spec {
             is_notified: queue.notifier.is_some(),
             reading,
             size: queue.messages.len(),
-            first: queue.messages.front().map(|first| {
-                (first.number, if first.sent.is_some() { "message" } else { "quota" })
-            }),
+            first: queue
+                .messages
+                .front()
+                .map(|first| (first.number, if first.sent.is_some() { "message" } else { "quota" })),
         }
     }
 
@@ -632,15 +504,12 @@ impl Spec {
             self.events.push((*subscriber, queue.recipient.clone(), Said::Msg(number)));
         }
         if let Some(notifier) = queue.notifier.as_mut().filter(|_| notifies) {
-            match notifier.subscriber {
-                Some(subscriber) => {
-                    self.events.push((subscriber, notifier.id.clone(), Said::Nmsg(number)));
-                }
-                None => {
-                    notifier.kept.push_back((number, received_secs));
-                    if notifier.kept.len() > KEPT_MAX {
-                        notifier.kept.pop_front();
-                    }
+            if let Some(subscriber) = notifier.subscriber {
+                self.events.push((subscriber, notifier.id.clone(), Said::Nmsg(number)));
+            } else {
+                notifier.kept.push_back((number, received_secs));
+                if notifier.kept.len() > KEPT_MAX {
+                    notifier.kept.pop_front();
                 }
             }
         }
@@ -683,39 +552,4 @@ impl Spec {
         self.queues[at].status =
             blocked.map_or(Status::Active, |(reason, notice)| Status::Blocked(reason, notice));
     }
-}
-
-/// What must stand beside a command, or not.
-fn credentials(request: &Request) -> Option<&'static str> {
-    let (is_signed, has_entity) = (request.signed.is_some(), !request.entity.is_empty());
-    match request.command {
-        Command::New { .. } if !is_signed => Some("NO_AUTH"),
-        Command::New { .. } => has_entity.then_some("HAS_AUTH"),
-        Command::Send { .. } => (!has_entity).then_some("NO_ENTITY"),
-        Command::LGet if !has_entity => Some("NO_ENTITY"),
-        Command::LGet => is_signed.then_some("HAS_AUTH"),
-        Command::Ping => (is_signed || has_entity).then_some("HAS_AUTH"),
-        _ => (!is_signed || !has_entity).then_some("NO_AUTH"),
-    }
-}
-
-/// BLOCKED came with version 12, its notice with 18.
-fn words(refusal: Refusal, version: u16) -> String {
-    let word = match refusal {
-        Refusal::Auth => "AUTH",
-        Refusal::Prohibited => "CMD PROHIBITED",
-        Refusal::Syntax => "CMD SYNTAX",
-        Refusal::NoMsg => "NO_MSG",
-        Refusal::Quota => "QUOTA",
-        Refusal::LargeMsg => "LARGE_MSG",
-        Refusal::Service => "SERVICE",
-        Refusal::Blocked(..) if version < 12 => "AUTH",
-        Refusal::Blocked(reason, notice) => {
-            return match notice {
-                Some(notice) if version >= 18 => format!("BLOCKED reason={reason},notice={notice}"),
-                _ => format!("BLOCKED reason={reason}"),
-            };
-        }
-    };
-    word.into()
 }

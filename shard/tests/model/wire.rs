@@ -1,8 +1,8 @@
 //! Requests as they are sent, and what comes back, opened as clients open it.
 
 use ringpost_protocol::command::{
-    Command as Wire, ContactLink, LinkData, MessagingLink, MsgFlags, NewQueue, NotifierCredentials, QueueMode,
-    QueueRequest, ServiceSubs, SubscribeMode,
+    Command as Wire, ContactLink, LinkData, MessagingLink, MsgFlags, NewQueue, NotifierCredentials,
+    QueueMode, QueueRequest, ServiceSubs, SubscribeMode,
 };
 use ringpost_protocol::crypto::authorization::OwnedAuthorization;
 use ringpost_protocol::transmission::{Authorization, Authorized, Format, Transmission};
@@ -70,9 +70,8 @@ pub fn transmission(
                 panic!("not what was asked")
             };
             let link = link.as_ref();
-            let messaging = || {
-                link.map(|link| MessagingLink { sender_id: &link.sender, data: link_data(&link.data) })
-            };
+            let messaging =
+                || link.map(|link| MessagingLink { sender_id: &link.sender, data: link_data(&link.data) });
             let contact = || {
                 link.map(|link| ContactLink {
                     link_id: &link.id,
@@ -132,8 +131,7 @@ pub fn transmission(
     let session_id: &[u8] = if request.is_foreign { &[0x77; 32] } else { session.session_id.as_ref() };
     let format = Format::of_session(session.version);
     let mut buffer = Vec::new();
-    let authorized =
-        Authorized::command(format, session_id, corr, &request.entity, &command, &mut buffer);
+    let authorized = Authorized::command(format, session_id, corr, &request.entity, &command, &mut buffer);
     let made = request.signed.map(|(key, is_whole)| {
         let mut made = POOL[key].authorize(authorized.for_authorization(), corr);
         if !is_whole {
@@ -161,7 +159,10 @@ fn turn_a_bit(made: &mut OwnedAuthorization) {
 }
 
 /// The transmissions of an output, and whose they are.
-pub fn received(output: &Output, version_of: impl Fn(usize) -> u16) -> Result<(usize, Vec<Received>), String> {
+pub fn received(
+    output: &Output,
+    version_of: impl Fn(usize) -> u16,
+) -> Result<(usize, Vec<Received>), String> {
     // Connections have their numbers as generations.
     let (conn, bytes) = match output {
         Output::Responses { conn, bytes, .. } => (conn.generation as usize, &bytes[..]),

@@ -129,7 +129,7 @@ impl World {
     fn expire(&mut self) -> Verdict {
         let outputs = self.machine.expire(self.spec.now_secs)?;
         self.spec.expire();
-        self.compare(outputs, Vec::new())
+        self.compare(outputs, &[])
     }
 
     fn connect(&mut self, slot: usize, version: u16, shard: usize) {
@@ -220,20 +220,18 @@ impl World {
         let mut at = FIRST_AT;
         for pending in block {
             data[at..at + pending.bytes.len()].copy_from_slice(&pending.bytes);
-            transmissions
-                .push((u16::try_from(at).unwrap(), u16::try_from(pending.bytes.len()).unwrap()));
+            transmissions.push((u16::try_from(at).unwrap(), u16::try_from(pending.bytes.len()).unwrap()));
             at += pending.bytes.len() + 2;
         }
         let session = Arc::clone(&self.sessions[conn]);
-        let batch =
-            Batch { session, data: BatchData::Block(data), transmissions, next: 0, forwarded: None };
+        let batch = Batch { session, data: BatchData::Block(data), transmissions, next: 0, forwarded: None };
         let outputs = self.machine.process(first.home, batch, self.spec.now_secs)?;
-        let expected = block.iter().map(|pending| (conn, pending)).collect();
-        self.compare(outputs, expected)
+        let expected: Vec<_> = block.iter().map(|pending| (conn, pending)).collect();
+        self.compare(outputs, &expected)
     }
 
     /// Compares what everyone was told with what the specification says about the same commands.
-    fn compare(&mut self, outputs: Vec<Output>, expected: Vec<(usize, &Pending)>) -> Verdict {
+    fn compare(&mut self, outputs: Vec<Output>, expected: &[(usize, &Pending)]) -> Verdict {
         let mut responses: BTreeMap<Vec<u8>, Vec<Received>> = BTreeMap::new();
         let mut events: BTreeMap<(usize, Id), Vec<Received>> = BTreeMap::new();
         let mut answered = 0;
@@ -246,7 +244,10 @@ impl World {
                 if one.corr.is_empty() {
                     let came: &mut Vec<Received> = events.entry((conn, one.entity.clone())).or_default();
                     // See below.
-                    if came.last().is_none_or(|last| !last.bytes.starts_with(b"MSG ") || last.bytes != one.bytes) {
+                    if came
+                        .last()
+                        .is_none_or(|last| !last.bytes.starts_with(b"MSG ") || last.bytes != one.bytes)
+                    {
                         came.push(one);
                     }
                 } else if expected.iter().any(|(asker, _)| *asker == conn) {
@@ -260,13 +261,14 @@ impl World {
             return Err(format!("{answered} batches were answered"));
         }
         let mut to_come: BTreeMap<(usize, Id), Vec<Said>> = BTreeMap::new();
-        for (conn, pending) in &expected {
+        for (conn, pending) in expected {
             let answer = responses.get_mut(&pending.corr).filter(|all| !all.is_empty());
             let answer = answer.ok_or_else(|| format!("no answer to {:?}", pending.request))?.remove(0);
             let drawn = self.drawn(*conn, pending, &answer)?;
             let ((entity, said), told) = self.spec.execute(*conn, &pending.request, &drawn);
             self.meet(&pending.request, &said, &told);
-            let mut come = |(conn, entity, said): Event| to_come.entry((conn, entity)).or_default().push(said);
+            let mut come =
+                |(conn, entity, said): Event| to_come.entry((conn, entity)).or_default().push(said);
             told.into_iter().for_each(&mut come);
             let comes_later = matches!((&pending.request.command, &said), (Command::Ack(_), Said::Msg(_)))
                 && answer.bytes == b"OK";
@@ -276,13 +278,17 @@ impl World {
                 continue;
             }
             if answer.entity != entity {
-                return Err(format!("the answer to {:?} is {answer:?}, not about {:?}", pending.request, Hex(&entity)));
+                return Err(format!(
+                    "the answer to {:?} is {answer:?}, not about {:?}",
+                    pending.request,
+                    Hex(&entity)
+                ));
             }
             self.is_said(*conn, &said, &answer).map_err(|why| {
                 let version = self.spec.versions[*conn];
                 format!("{:?} by connection {conn} (v{version}): {why}", pending.request)
             })?;
-            self.note(&pending.asked, *conn, &answer)?;
+            self.note(&pending.asked, *conn, &answer);
         }
         if let Some(more) = responses.values().flatten().next() {
             return Err(format!("a second answer: {more:?}"));
@@ -364,7 +370,7 @@ impl World {
     }
 
     /// Keeps what a client keeps of an answer.
-    fn note(&mut self, asked: &Asked, conn: usize, answer: &Received) -> Verdict {
+    fn note(&mut self, asked: &Asked, conn: usize, answer: &Received) {
         let version = SmpVersion(self.spec.versions[conn]);
         match (asked, Response::parse(version, &answer.bytes)) {
             (Asked::New { notifier, .. }, Ok(Response::Ids(ids))) => {
@@ -388,15 +394,13 @@ impl World {
             let secret = DH_POOL[*dh].0.agree(&ids.router_dh_key).box_key();
             self.secrets.insert(ids.recipient_id.to_vec(), secret);
         }
-        Ok(())
     }
 
     /// What is counted is there.
     fn look_at_counts(&self) -> Verdict {
         let living = self.spec.queues.iter().filter(|queue| !queue.is_deleted);
-        let known = living.fold((0, 0), |(queues, messages), queue| {
-            (queues + 1, messages + queue.messages.len())
-        });
+        let known =
+            living.fold((0, 0), |(queues, messages), queue| (queues + 1, messages + queue.messages.len()));
         if self.machine.counts() != known {
             return Err(format!("{known:?} queues and messages, {:?} are counted", self.machine.counts()));
         }
@@ -508,7 +512,7 @@ impl World {
         let latest = |all: &[Id], other: u8| all.last().cloned().unwrap_or_else(|| vec![other; 24]);
         let link = || {
             let own = queue.and_then(|queue| queue.link.as_ref()).map(|(id, _)| id.clone());
-            own.unwrap_or_else(|| if pick % 2 == 0 { link_id(pick) } else { latest(&self.links, 3) })
+            own.unwrap_or_else(|| if pick.is_multiple_of(2) { link_id(pick) } else { latest(&self.links, 3) })
         };
         let notifier = || {
             let own = queue.and_then(|queue| queue.notifier.as_ref()).map(|notifier| notifier.id.clone());
@@ -518,11 +522,10 @@ impl World {
             (Entity::Unknown, _) => vec![0xdd; 24],
             (Entity::Short, _) => vec![0xdd; 7],
             (Entity::None, _) | (Entity::Right, Command::New { .. } | Command::Ping) => Id::new(),
-            (Entity::Recipient, _) => recipient(),
             (Entity::Sender, _) | (Entity::Right, Command::SKey(_) | Command::Send { .. }) => sender(),
             (Entity::Link, _) | (Entity::Right, Command::LKey(_) | Command::LGet) => link(),
             (Entity::Notifier, _) | (Entity::Right, Command::NSub) => notifier(),
-            (Entity::Right, _) => recipient(),
+            (Entity::Recipient | Entity::Right, _) => recipient(),
         }
     }
 }
