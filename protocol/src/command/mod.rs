@@ -5,6 +5,8 @@ mod credentials;
 
 pub(crate) use codec::split_tag;
 
+use md5::{Digest, Md5};
+
 use crate::keys::{AuthPublicKey, DhPublicKey};
 use crate::version::SmpVersion;
 
@@ -123,6 +125,21 @@ pub struct ServiceSubs {
 impl ServiceSubs {
     /// What SUBS and NSUBS say below version 19.
     pub const UNKNOWN: Self = Self { count: -1, ids_hash: [0; 16] };
+    /// Of a service without queues.
+    pub const NONE: Self = Self { count: 0, ids_hash: [0; 16] };
+
+    /// Adds a queue by its ID: the recipient's for SUBS, the notifier's for NSUBS.
+    pub fn add_queue(&mut self, id: &[u8]) {
+        self.count += 1;
+        for (byte, other) in self.ids_hash.iter_mut().zip(id_hash(id)) {
+            *byte ^= other;
+        }
+    }
+}
+
+/// MD5 of a queue's ID. Hashes of more are the XOR of theirs.
+pub fn id_hash(id: &[u8]) -> [u8; 16] {
+    Md5::digest(id).into()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
