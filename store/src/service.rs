@@ -101,6 +101,10 @@ impl<B> Services<B> {
         self.by_fingerprint.get(&(bucket, *fingerprint))
     }
 
+    pub fn len(&self) -> usize {
+        self.by_fingerprint.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Service<B>> {
         self.by_fingerprint.values()
     }

@@ -64,6 +64,7 @@ fn world() -> World {
         links: Arc::default(),
         message_bytes_max: 1 << 20,
         queues_max: 1000,
+        services_max: 2,
         subscriptions_per_connection: 100,
         delivery_credit: CREDIT,
     };
@@ -85,6 +86,7 @@ fn session(place: u32, version: u16) -> Arc<Session> {
         router_key: DhPrivateKey::from_bytes([9; 32]),
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
+        service: None,
     })
 }
 

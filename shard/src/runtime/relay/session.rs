@@ -318,6 +318,7 @@ pub async fn establish(
         forwarded: false,
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
+        service: None,
     };
     // Nothing else sets it.
     let _ = relay.connection.session.set(Arc::new(session));
