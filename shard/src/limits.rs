@@ -22,7 +22,7 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Queues. Above it, NEW is answered with ERR STORE.
     pub queues: usize,
-    /// Services, which are kept for ever. Above it, the handshake of a new one is answered with BAD_SERVICE. A shard has its
+    /// Services, which are kept for ever. Above it, the handshake of a new one is answered with `BAD_SERVICE`. A shard has its
     /// part of them, by the hash of their certificates.
     pub services: usize,
     /// Subscriptions of one connection. Above it, SUB is answered with ERR QUOTA.

@@ -3,7 +3,9 @@
 use rustls::pki_types::CertificateDer;
 
 use crate::certificate::chain::Certificate;
-use crate::certificate::{ChainError, FINGERPRINT_BYTES, SigningKey, service_identity, sign_key, verify_signed_key};
+use crate::certificate::{
+    ChainError, FINGERPRINT_BYTES, SigningKey, service_identity, sign_key, verify_signed_key,
+};
 use crate::crypto::AuthPrivateKey;
 use crate::encoding::{DecodeError, Reader, Sink};
 use crate::error::{HandshakeError, TransportError};

@@ -12,8 +12,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
-use super::error::TlsError;
 use super::client_auth::ServiceVerifier;
+use super::error::TlsError;
 use super::provider::{provider, provider_with_x448, web_provider};
 use super::signer::LeafKey;
 use super::verifier::RouterVerifier;
@@ -46,7 +46,12 @@ pub fn server_config_with(
 /// The configuration for clients that name the router (by SNI): browsers. They see the web certificate, and are asked for
 /// none, since they would ask their user.
 pub fn web_server_config(certificate: &WebCertificate) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_of(Arc::clone(&certificate.0), WebPkiClientVerifier::no_client_auth(), &ALPN_WEB, web_provider())
+    server_config_of(
+        Arc::clone(&certificate.0),
+        WebPkiClientVerifier::no_client_auth(),
+        &ALPN_WEB,
+        web_provider(),
+    )
 }
 
 /// The configuration for WebSocket clients that need no web certificate: they see the router's own.

@@ -22,7 +22,9 @@ use ringpost_protocol::command::{Command, ServiceSubs};
 use ringpost_protocol::crypto::authorization::{VerifyContext, verify};
 use ringpost_protocol::encoding::Sink;
 use ringpost_protocol::error::{ErrorType, HandshakeError, TransportError};
-use ringpost_protocol::handshake::{ServiceHello, ServiceResponse, ServiceRole, VerifiedService, write_service_response};
+use ringpost_protocol::handshake::{
+    ServiceHello, ServiceResponse, ServiceRole, VerifiedService, write_service_response,
+};
 use ringpost_protocol::limits::ID_BYTES;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::{Authorization, Format, Transmission, parse_content};
@@ -34,15 +36,17 @@ use super::connection::{Close, Connection};
 use super::handshake::write_all;
 use super::shard::{Letter, Shard, Work};
 use super::websocket::{seal_block, sealed_bytes_max};
-use crate::service::{FindService, ServiceOrder, ServicePart, Session, SessionService, append, check_service};
+use crate::service::{
+    FindService, ServiceOrder, ServicePart, Session, SessionService, append, check_service,
+};
 
 const SECS_PER_DAY: u64 = 86_400;
 
 /// What a connection of a service has beside others.
 #[derive(Debug, Default)]
 pub struct Serving {
-    /// The answer of the shard that keeps the service; none in it: refused.
-    found: Cell<Option<Option<ServiceId>>>,
+    /// The answer of the shard that keeps the service.
+    found: Cell<Option<Result<ServiceId, HandshakeError>>>,
     /// It has held the subscription: all shards are to hear of its end.
     claimed: Cell<bool>,
     /// It was not told that another session has taken the subscription.
@@ -107,7 +111,7 @@ pub async fn introduce(
     let found = match verified {
         Ok(verified) => {
             let id = find(shard, connection, hello, &verified).await?;
-            id.map(|id| Box::new(SessionService::new(id, &verified))).ok_or(HandshakeError::BadService)
+            id.map(|id| Box::new(SessionService::new(id, &verified)))
         }
         Err(_) => Err(HandshakeError::BadAuth),
     };
@@ -135,7 +139,7 @@ async fn find(
     connection: &Connection,
     hello: &ServiceHello<'_>,
     verified: &VerifiedService,
-) -> Result<Option<ServiceId>, Close> {
+) -> Result<Result<ServiceId, HandshakeError>, Close> {
     let mut chain = Vec::new();
     chain.put_list(&hello.chain, |chain, der| chain.put_large(der));
     let wanted = Box::new(FindService {
@@ -329,7 +333,7 @@ pub fn take_part(shard: &Shard, connection: &Connection, home: usize, part: Serv
     let shards = shard.map.shards();
     match part {
         ServicePart::Found(found) => {
-            serving.found.set(Some(found));
+            serving.found.set(Some(found.ok_or(HandshakeError::BadService)));
             connection.wake_reader();
         }
         ServicePart::Holds { round, total, is_new } => {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use ringpost_protocol::handshake::ServiceRole;
 use ringpost_protocol::response::Response;
 use ringpost_store::{
-    BodyPlace, Entry, Fingerprint, Log, Queue, QueueIx, Record, Service as StoredService, ServiceId, ServiceParty,
-    ServiceTotal, StoredBody,
+    BodyPlace, Entry, Fingerprint, Log, Queue, QueueIx, Record, Service as StoredService, ServiceId,
+    ServiceParty, ServiceTotal, StoredBody,
 };
 use smallvec::SmallVec;
 

@@ -3,11 +3,11 @@
 //! The time of an `ERR AUTH` depends on the kind of authorization that the client sent, not on whether the queue exists
 //! or on the kind of its key: a check against a dummy key stands in where there is nothing to check against.
 
+use ringpost_protocol::command::Command;
 use ringpost_protocol::crypto::authorization::{
     DUMMY_X25519_KEY, VerifyContext, authenticator_box_key, authenticator_hash, verify, verify_authenticator,
 };
 use ringpost_protocol::crypto::boxes::nonce_from;
-use ringpost_protocol::command::Command;
 use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::transmission::{Authorization, Transmission};
