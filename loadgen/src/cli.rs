@@ -37,6 +37,8 @@ pub enum Scenario {
     Handshake(Handshake),
     /// Creation of many queues
     Queues(Creation),
+    /// Many queues of a client service subscribed again with one command
+    Services(Services),
 }
 
 /// Options of every scenario.
@@ -213,6 +215,30 @@ pub struct Creation {
     pub keep: bool,
 }
 
+#[derive(Args, Clone, Debug)]
+pub struct Services {
+    #[command(flatten)]
+    pub common: Common,
+    /// Queues of the service
+    #[arg(long, value_name = "N", default_value = "10000")]
+    pub queues: NonZeroUsize,
+    /// How often the service connects and subscribes
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub rounds: NonZeroUsize,
+    /// Commands that are under way at once while queues are made
+    #[arg(long, value_name = "K", default_value = "64")]
+    pub in_flight: NonZeroUsize,
+    /// Of every so many queues one has a message that must be delivered each time. 0: none has
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub one_message_in: usize,
+    /// Bytes of each message's body
+    #[arg(long, value_name = "BYTES", default_value_t = 1_000, value_parser = body_bytes)]
+    pub body_bytes: usize,
+    /// Leave the queues in the router
+    #[arg(long)]
+    pub keep: bool,
+}
+
 impl Scenario {
     pub fn common(&self) -> &Common {
         match self {
@@ -222,6 +248,7 @@ impl Scenario {
             Self::Subscribe(options) => &options.common,
             Self::Handshake(options) => &options.common,
             Self::Queues(options) => &options.common,
+            Self::Services(options) => &options.common,
         }
     }
 
@@ -233,6 +260,7 @@ impl Scenario {
             Self::Subscribe(_) => "subscribe",
             Self::Handshake(_) => "handshake",
             Self::Queues(_) => "queues",
+            Self::Services(_) => "services",
         }
     }
 
@@ -243,7 +271,7 @@ impl Scenario {
             Self::Idle(_) => "connection",
             Self::Subscribe(_) => "subscription",
             Self::Handshake(_) => "handshake",
-            Self::Queues(_) => "queue",
+            Self::Queues(_) | Self::Services(_) => "queue",
         }
     }
 
@@ -256,6 +284,7 @@ impl Scenario {
             Self::Subscribe(options) => 2 * options.connections.get(),
             Self::Handshake(options) => options.common.connect_at_once.get(),
             Self::Queues(options) => options.connections.get(),
+            Self::Services(_) => 2,
         }
     }
 
@@ -264,7 +293,7 @@ impl Scenario {
         let counted = match self {
             Self::Throughput(options) => options.messages.is_some(),
             Self::Latency(_) | Self::Idle(_) => false,
-            Self::Subscribe(_) | Self::Handshake(_) | Self::Queues(_) => true,
+            Self::Subscribe(_) | Self::Handshake(_) | Self::Queues(_) | Self::Services(_) => true,
         };
         let default = Duration::from_secs(u64::from(!counted));
         self.common().warmup_secs.unwrap_or(default)
@@ -319,6 +348,12 @@ impl Scenario {
                 ("queues", queues.queues.get().into()),
                 ("connections", queues.connections.get().into()),
                 ("in_flight", queues.in_flight.get().into()),
+            ]),
+            Self::Services(services) => options.extend([
+                ("queues", services.queues.get().into()),
+                ("rounds", services.rounds.get().into()),
+                ("one_message_in", services.one_message_in.into()),
+                ("body_bytes", services.body_bytes.into()),
             ]),
         }
         options
@@ -383,7 +418,7 @@ mod tests {
 
     #[test]
     fn every_scenario_has_defaults() {
-        for name in ["throughput", "latency", "idle", "subscribe", "handshake", "queues"] {
+        for name in ["throughput", "latency", "idle", "subscribe", "handshake", "queues", "services"] {
             let cli = parse(&[name, ADDRESS]).unwrap();
             assert_eq!(cli.scenario.name(), name);
             assert!(!cli.scenario.options().is_empty() && cli.scenario.connections_max() > 0);

@@ -5,6 +5,7 @@ pub mod idle;
 pub mod latency;
 mod pair;
 pub mod queues;
+pub mod services;
 pub mod subscribe;
 pub mod throughput;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use ringpost_client::{Client, ClientConfig, ClientError, ConnectError, Connection, Events};
 use ringpost_protocol::address::{Host, RouterAddress};
+use ringpost_protocol::handshake::ServiceCredentials;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -72,6 +74,7 @@ pub async fn run(context: Arc<Context>, scenario: Scenario) -> Result<Outcome, F
         Scenario::Subscribe(options) => subscribe::run(context, options).await,
         Scenario::Handshake(options) => handshake::run(context, options).await,
         Scenario::Queues(options) => queues::run(context, options).await,
+        Scenario::Services(options) => services::run(context, options).await,
     }
 }
 
@@ -101,8 +104,17 @@ impl Context {
     /// One more connection. On the loopback network the addresses to connect from take turns, since one has ports for
     /// about 28,000 connections.
     pub async fn connect(&self) -> Result<(Client, Events), ConnectError> {
+        self.connect_as(None).await
+    }
+
+    /// The same for a service.
+    pub async fn connect_as(
+        &self,
+        service: Option<&Arc<ServiceCredentials>>,
+    ) -> Result<(Client, Events), ConnectError> {
         let index = self.connected.fetch_add(1, Ordering::Relaxed);
         let mut config = self.config.clone();
+        config.service = service.cloned();
         let turn = u8::try_from(index / CONNECTIONS_PER_LOCAL_IP % 250).unwrap_or(0);
         if turn > 0 && is_ipv4_loopback(&self.common.address) {
             config.local_ip = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + turn)));

@@ -54,12 +54,14 @@ pub async fn create_queues(
         for _ in 0..at_once.get() {
             let (context, client, left) = (Arc::clone(context), client.clone(), Arc::clone(&left));
             let latency = latency.cloned();
+            // A service receives from all of its queues.
+            let subscribe = client.session().service_id().is_some();
             tasks.spawn(async move {
                 let mut queues = Vec::new();
                 let run = &context.run;
                 while !run.is_interrupted() && run.errors.total() < ERRORS_MAX && take_one(&left) {
                     let start_ns = run.clock.now_ns();
-                    match client.new_queue(QueueOptions { subscribe: false, contact: false }).await {
+                    match client.new_queue(QueueOptions { subscribe, contact: false }).await {
                         Ok(queue) => {
                             if let Some(latency) = &latency {
                                 latency.record_ns(index, run.clock.now_ns() - start_ns);
