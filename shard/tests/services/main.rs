@@ -7,5 +7,6 @@ mod common;
 mod handshake;
 mod notifiers;
 mod queues;
+mod random;
 mod restart;
 mod takeover;
