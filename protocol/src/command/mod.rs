@@ -154,3 +154,21 @@ pub struct RouterBinary<'a> {
     pub port: &'a [u8],
     pub key_hash: &'a [u8],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_queues_is_the_xor_of_their_md5() {
+        // RFC 1321, A.5.
+        let abc = *b"\x90\x01\x50\x98\x3c\xd2\x4f\xb0\xd6\x96\x3f\x7d\x28\xe1\x7f\x72";
+        let mut subs = ServiceSubs::NONE;
+        subs.add_queue(b"abc");
+        assert_eq!(subs, ServiceSubs { count: 1, ids_hash: abc });
+        subs.add_queue(b"other");
+        assert_ne!(subs.ids_hash, abc);
+        subs.add_queue(b"other");
+        assert_eq!(subs, ServiceSubs { count: 3, ids_hash: abc });
+    }
+}
