@@ -69,7 +69,7 @@ impl Transmission {
                         service.map(|service| service.key.authorize(&[authorized], None, corr_id));
                     let signature = signature.transpose()?;
                     head.put_maybe(signature.as_ref(), |head, signature| {
-                        head.put_short(signature.as_bytes())
+                        head.put_short(signature.as_bytes());
                     });
                 }
             }
