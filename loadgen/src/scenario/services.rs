@@ -11,7 +11,7 @@ use ringpost_protocol::handshake::{ServiceCredentials, ServiceRole};
 use ringpost_protocol::version::SmpVersion;
 use tokio::time::timeout;
 
-use super::queues::{create_queues, delete_queues};
+use super::queues::{Making, create_queues, delete_queues};
 use super::{Context, Failure, Outcome};
 use crate::cli::Services;
 use crate::stats::Recorder;
@@ -25,8 +25,15 @@ pub async fn run(context: Arc<Context>, options: Services) -> Result<Outcome, Fa
     drop(events);
     run.set_phase("creating queues");
     let clients = [client];
-    let queues =
-        create_queues(&context, &clients, options.queues.get(), options.in_flight, false, None).await?;
+    let making = Making {
+        count: options.queues.get(),
+        at_once: options.in_flight,
+        // A service receives from all of its queues.
+        subscribe: true,
+        counts: false,
+        latency: None,
+    };
+    let queues = create_queues(&context, &clients, making).await?;
     let [client] = clients;
     client.close().await;
     let queues: Vec<RecipientQueue> = queues.into_iter().flatten().collect();
@@ -74,7 +81,7 @@ fn credentials() -> Result<ServiceCredentials, Failure> {
 }
 
 async fn connect(context: &Context, service: &Arc<ServiceCredentials>) -> Result<(Client, Events), Failure> {
-    let (client, events) = context.connect_as(Some(service)).await?;
+    let (client, events) = context.connect_as(service).await?;
     let version = client.session().version();
     if version < SmpVersion::SERVICE_SUBSCRIPTIONS {
         return Err(Failure::Other(format!(
