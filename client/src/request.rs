@@ -279,7 +279,7 @@ mod tests {
                         &mut scratch,
                     );
                     let authorization = key.map(|key| {
-                        key.authorize(expected.for_authorization(), session.router_key.as_ref(), &corr_id)
+                        key.authorize(&[expected.for_authorization()], session.router_key.as_ref(), &corr_id)
                             .unwrap()
                     });
                     let authorization =
