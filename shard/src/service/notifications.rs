@@ -82,18 +82,16 @@ impl<L: Log> Service<L> {
         Ok(())
     }
 
-    /// Tells the subscriber of a notifier that it is no more. `session` is the one whose command ended it.
+    /// Tells the subscriber of a notifier that it is no more, unless its own command ended it. That command came in
+    /// `session`.
     pub(super) fn notifier_gone(&mut self, session: &Session, queue: QueueIx, notifier: &Notifier) {
         let subscriber = self.subscribers.remove_notified(queue);
         let notified = match &notifier.service {
             Some(service) => self.subscribers.holder(ServiceParty::Notifier, service),
             None => subscriber,
         };
-        match notified {
-            // Behind the answers to its commands so far, of which one may be to NSUB.
-            Some(conn) if conn == session.conn => self.respond(session, &[], &notifier.id, &Response::Deld),
-            Some(conn) => self.event(conn, &notifier.id, &Response::Deld),
-            None => {}
+        if let Some(conn) = notified.filter(|conn| *conn != session.conn) {
+            self.event(conn, &notifier.id, &Response::Deld);
         }
     }
 
@@ -103,6 +101,7 @@ impl<L: Log> Service<L> {
         let key = queue.and_then(|ix| Some(self.store.queue(ix)?.notifier()?.key.clone()));
         let verified = self.verified(session, parsed, key.as_ref(), Secrets::Kept);
         let Some(queue) = queue.filter(|_| verified) else { return Next::Answer(ErrorType::Auth) };
+        self.tell_notifiers_now(session);
         let service = session.service_id();
         let is_new = self.subscribers.notified(queue) != Some(session.conn);
         if is_new && service.is_none() && self.is_subscription_limit_reached(session) {
@@ -152,6 +151,14 @@ impl<L: Log> Service<L> {
         } else {
             // There is a notifier.
             let _ = self.store.note_notification(queue, notification);
+        }
+    }
+
+    /// Tells the notifiers of the turn's messages so far, before one of them is another.
+    pub(super) fn tell_notifiers_now(&mut self, session: &Session) {
+        if !self.to_notify.is_empty() {
+            self.flush(session.conn, false, None);
+            self.tell_notifiers();
         }
     }
 
