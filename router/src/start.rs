@@ -76,6 +76,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
                 (Some(store), Some(storage)) => Some(data(store, storage, options.skip_damaged)?),
                 _ => None,
             },
+            active_queues: None,
         },
         out,
     )
@@ -91,7 +92,7 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let router = Router::start(config).map_err(start_error)?;
     tell(out, &found(router.recovered()));
     let stop = router.stopper();
-    let counters = router.counter_reader();
+    let operator = router.operator();
     signals.stops_with(move || stop(StopMode::Graceful));
     let serving = entries.into_iter().zip(router.local_addrs());
     let serving = serving.map(|(entry, address)| listen::serving(entry, *address));
@@ -107,7 +108,7 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
             ),
         }
     })?;
-    let counted = counters().into_iter().filter(|(_, value)| *value > 0);
+    let counted = operator.counter_sums().into_iter().filter(|(_, value)| *value > 0);
     let counted: Vec<String> = counted.map(|(name, value)| format!("{name}={value}")).collect();
     tracing::info!("since the start: {}", counted.join(" "));
     tell(out, &["Stopped".to_owned()]);

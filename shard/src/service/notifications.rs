@@ -13,7 +13,9 @@ use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::keys::DhPublicKey;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::Transmission;
-use ringpost_store::{Log, MessageId, NewNotifier, Notification, Party, Queue, QueueId, QueueIx, Record};
+use ringpost_store::{
+    Log, MessageId, NewNotifier, Notification, Notifier, Party, Queue, QueueId, QueueIx, Record,
+};
 
 use super::Service;
 use super::commands::{Next, Secrets};
@@ -59,8 +61,11 @@ impl<L: Log> Service<L> {
         match self.store.set_notifier(queue, notifier) {
             Ok(former) => {
                 if let Some(former) = former {
+                    self.forget_notifications(&former);
                     self.notifier_gone(session, queue, &former.id);
                 }
+                self.counters.notifiers_created.add(1);
+                self.counters.notifiers.set(self.store.notifier_count());
                 let response = Response::Nid { notifier_id: &notifier_id, router_dh_key };
                 self.respond(session, parsed.corr_id, parsed.entity_id, &response);
                 Next::Answered
@@ -74,10 +79,18 @@ impl<L: Log> Service<L> {
         if self.store.queue(queue).is_some_and(|queue| queue.notifier().is_some()) {
             self.append_of(queue, |queue| Record::NotifierGone { queue })?;
             if let Ok(Some(former)) = self.store.remove_notifier(queue) {
+                self.forget_notifications(&former);
                 self.notifier_gone(session, queue, &former.id);
+                self.counters.notifiers_deleted.add(1);
+                self.counters.notifiers.set(self.store.notifier_count());
             }
         }
         Ok(())
+    }
+
+    /// Those that were kept for a notifier are gone with it.
+    pub(super) fn forget_notifications(&self, notifier: &Notifier) {
+        self.counters.notifications.sub(notifier.notifications().len());
     }
 
     /// Tells the subscriber of a notifier that it is no more. `session` is the one whose command ended it.
@@ -88,6 +101,7 @@ impl<L: Log> Service<L> {
             Some(conn) => self.event(conn, notifier_id, &Response::Deld),
             None => {}
         }
+        self.counters.notifier_subscriptions.set(self.subscribers.notified_len());
     }
 
     /// NSUB.
@@ -111,10 +125,16 @@ impl<L: Log> Service<L> {
             }
             // There are as many, so nothing can be wrong.
             let _ = self.store.take_notifications(queue, usize::from(count));
+            self.counters.notifications.sub(usize::from(count));
+            self.counters.notifications_sent.add(usize::from(count));
+            self.counters.notifications_sent_batches.add(1);
         }
+        if is_new { &self.counters.notifier_subscribes_new } else { &self.counters.notifier_subscribes_repeated }
+            .add(1);
         if let Some(former) = self.subscribers.subscribe_notified(queue, session) {
             self.event(former, parsed.entity_id, &Response::End);
         }
+        self.counters.notifier_subscriptions.set(self.subscribers.notified_len());
         self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id: None });
         for notification in kept {
             let event = Response::Nmsg { nonce: &notification.nonce, meta: &notification.meta };
@@ -147,13 +167,17 @@ impl<L: Log> Service<L> {
         if self.subscribers.notified(queue).is_some() {
             self.to_notify.push((queue, notification));
         } else {
-            // There is a notifier.
-            let _ = self.store.note_notification(queue, notification);
+            // There is a notifier. One that is dropped for it makes no more of them.
+            if let Ok(None) = self.store.note_notification(queue, notification) {
+                self.counters.notifications.add(1);
+            }
         }
     }
 
     /// Tells the notifiers of the turn's messages, after its responses.
     pub(super) fn tell_notifiers(&mut self) {
+        self.counters.notifications_sent.add(self.to_notify.len());
+        self.counters.notifications_sent_batches.add(usize::from(!self.to_notify.is_empty()));
         for (queue, notification) in std::mem::take(&mut self.to_notify) {
             let notifier = self.store.queue(queue).and_then(Queue::notifier).map(|notifier| notifier.id);
             if let (Some(conn), Some(notifier_id)) = (self.subscribers.notified(queue), notifier) {
@@ -172,6 +196,8 @@ impl<L: Log> Service<L> {
             self.append_of(queue, |queue| Record::NotificationsTaken { queue, count })?;
             // There are as many, so nothing can be wrong.
             let _ = self.store.take_notifications(queue, usize::from(count));
+            self.counters.notifications.sub(usize::from(count));
+            self.counters.notifications_expired.add(usize::from(count));
         }
         Ok(())
     }

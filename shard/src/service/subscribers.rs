@@ -19,8 +19,17 @@ pub struct Subscription {
     pub conn: ConnRef,
     /// Delivered and not yet acknowledged.
     pub delivered: Option<MessageId>,
+    /// When, in seconds since 1970.
+    pub delivered_secs: u32,
     /// The queue stands in the connection's line.
     pub in_line: bool,
+}
+
+impl Subscription {
+    pub fn deliver(&mut self, message_id: MessageId, now_secs: u64) {
+        self.delivered = Some(message_id);
+        self.delivered_secs = u32::try_from(now_secs).unwrap_or(u32::MAX);
+    }
 }
 
 /// What a home shard keeps of a connection that has sent it commands.
@@ -63,6 +72,11 @@ impl Subscribers {
         self.by_queue.len()
     }
 
+    /// Queues whose messages somebody is notified of.
+    pub fn notified_len(&self) -> usize {
+        self.by_notified.len()
+    }
+
     pub fn peer(&mut self, session: &Arc<Session>) -> &mut Peer {
         self.peers.entry(session.conn).or_insert_with(|| Peer {
             session: Arc::clone(session),
@@ -97,7 +111,7 @@ impl Subscribers {
         if self.peer(session).subscribed.insert(queue) {
             session.subscriptions.fetch_add(1, Ordering::Relaxed);
         }
-        let former = self.by_queue.insert(queue, Subscription { conn, delivered: None, in_line: false })?;
+        let former = self.by_queue.insert(queue, Subscription { conn, delivered: None, delivered_secs: 0, in_line: false })?;
         if former.conn == conn {
             return None;
         }
@@ -112,9 +126,9 @@ impl Subscribers {
         }
     }
 
-    /// Forgets a deleted queue; gives its subscriber.
-    pub fn remove_queue(&mut self, queue: QueueIx, deleted_by: ConnRef) -> Option<ConnRef> {
-        if let Some(peer) = self.peers.get_mut(&deleted_by)
+    /// Forgets a deleted queue; gives its subscriber. The operator deletes without a connection.
+    pub fn remove_queue(&mut self, queue: QueueIx, deleted_by: Option<ConnRef>) -> Option<ConnRef> {
+        if let Some(peer) = deleted_by.and_then(|conn| self.peers.get_mut(&conn))
             && peer.got.remove(&queue).is_some()
         {
             peer.session.queues_read.fetch_sub(1, Ordering::Relaxed);
