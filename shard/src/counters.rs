@@ -246,6 +246,7 @@ counters! {
     log_steps_within_1_ms,
     log_steps_within_5_ms,
     log_steps_over_5_ms,
+    log_step_us,
     log_step_us_max,
 
     // Errors answered.

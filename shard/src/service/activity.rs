@@ -113,7 +113,10 @@ impl ActivityLedger {
     fn begin_day(&mut self, day: u16) {
         let periods = Periods::of(day);
         let was = std::mem::replace(&mut self.periods, periods);
-        self.ended = Some(self.now);
+        // Before the first turn it is no day.
+        if was.day > 0 {
+            self.ended = Some(self.now);
+        }
         self.now.day = day;
         for counts in [&mut self.now.all, &mut self.now.notified] {
             counts.day = 0;
