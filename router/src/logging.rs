@@ -33,7 +33,7 @@ pub struct LogOptions {
 }
 
 /// Starts logging for the rest of the process.
-pub fn start(options: &LogOptions) -> Result<(), Fatal> {
+pub fn start(options: LogOptions) -> Result<(), Fatal> {
     let by_module = std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.is_empty());
     let may_change = options.is_from_ini && by_module.is_none();
     let filter = match by_module {

@@ -45,9 +45,10 @@ impl Watch {
             let mut first: Option<Instant> = None;
             for signal in signals.forever() {
                 if signal == SIGHUP {
-                    match reloads.get().filter(|_| first.is_none()) {
-                        Some(reload) => reload(),
-                        None => tracing::info!("SIGHUP: nothing to read again now"),
+                    if let Some(reload) = reloads.get().filter(|_| first.is_none()) {
+                        reload();
+                    } else {
+                        tracing::info!("SIGHUP: nothing to read again now");
                     }
                     continue;
                 }

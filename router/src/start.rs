@@ -12,12 +12,12 @@ use crate::address::address;
 use crate::clock::now_secs;
 use crate::exit::{Fatal, Reason};
 use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
+use crate::logging::LogOptions;
+use crate::operator::operation::Operation;
 use crate::paths::{DATA_DIR_VARIABLE, Paths};
 use crate::random::random;
 use crate::settings::{LogLevel, Settings, Shards, StoreSettings, notices};
 use crate::storage::Storage;
-use crate::logging::LogOptions;
-use crate::operator::operation::Operation;
 use crate::{identity, listen, logging, process_limits, signals, version};
 
 /// Between two looks for expired messages, as the reference.
@@ -40,7 +40,7 @@ pub struct StartOptions {
 pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Result<(), Fatal> {
     let ini = read_ini(paths)?;
     let mut settings = Settings::read(&ini).map_err(|error| config_error(&error))?;
-    logging::start(&LogOptions {
+    logging::start(LogOptions {
         level: options.log_level.unwrap_or(settings.log_level),
         is_from_ini: options.log_level.is_none(),
         format: settings.operator.log_format,

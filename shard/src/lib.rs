@@ -25,7 +25,6 @@ pub mod runtime;
 pub mod service;
 
 pub use runtime::{
-    Change, ClientReport, Config, DataConfig, Entry, FatalError, InactiveClients, Listener, ListenerReport, Operator,
-    OperatorError, Recovered, Router, StartError,
-    StopMode, TlsOptions,
+    Change, ClientReport, Config, DataConfig, Entry, FatalError, InactiveClients, Listener, ListenerReport,
+    Operator, OperatorError, Recovered, Router, StartError, StopMode, TlsOptions,
 };

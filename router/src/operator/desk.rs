@@ -115,7 +115,7 @@ impl Desk {
     pub fn save(&self, active: &[ActiveQueue]) -> std::io::Result<()> {
         let Some(path) = &self.statistics_file else { return Ok(()) };
         let day = u16::try_from(today()).unwrap_or(u16::MAX);
-        crate::files::replace(path, file::write(&self.totals(), active, &Periods::of(day)).as_bytes())
+        crate::files::replace(path, file::write(&self.totals(), active, Periods::of(day)).as_bytes())
     }
 
     pub fn keeps_statistics(&self) -> bool {
@@ -166,7 +166,7 @@ pub fn load(data_dir: &Path) -> Option<Saved> {
     } else {
         std::fs::read_to_string(&path)
             .map_err(|error| error.to_string())
-            .and_then(|text| file::read(&text, &periods).map_err(|error| error.to_string()))
+            .and_then(|text| file::read(&text, periods).map_err(|error| error.to_string()))
     };
     match read {
         Ok(saved) => {

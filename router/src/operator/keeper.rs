@@ -38,8 +38,8 @@ impl Keeper {
         let data_dir = data_dir.to_owned();
         let keep = move || Files::new(&desk, data_dir).keep(&stopped);
         let thread = std::thread::Builder::new().name("statistics".to_owned()).spawn(keep);
-        let thread = thread
-            .map_err(|error| Fatal::new(Reason::Other, format!("cannot start a thread: {error}")))?;
+        let thread =
+            thread.map_err(|error| Fatal::new(Reason::Other, format!("cannot start a thread: {error}")))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -101,8 +101,8 @@ impl<'a> Files<'a> {
         let periods = Periods::of(u16::try_from(self.day).unwrap_or(u16::MAX));
         // None: the shards are stopping, or were started after midnight.
         let ended = self.desk.operator.active_counts().ok().and_then(|(_, ended)| ended);
-        let ended = ended.unwrap_or_else(DayCounts::default);
-        let line = daily::line(&self.desk.take_totals(now), &ended, &periods);
+        let ended: DayCounts = ended.unwrap_or_default();
+        let line = daily::line(&self.desk.take_totals(now), &ended, periods);
         warn(DAILY_FILE, append(&self.data_dir.join(DAILY_FILE), &line));
         self.save();
     }

@@ -17,11 +17,8 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// Listens on a port of 127.0.0.1. `key` is the setting that has the port.
 pub fn listen(port: u16, key: &str) -> Result<TcpListener, Fatal> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
-        let reason = if error.kind() == io::ErrorKind::AddrInUse {
-            Reason::PortInUse
-        } else {
-            Reason::PortRefused
-        };
+        let reason =
+            if error.kind() == io::ErrorKind::AddrInUse { Reason::PortInUse } else { Reason::PortRefused };
         Fatal::new(reason, format!("cannot listen on 127.0.0.1:{port}: {error}"))
             .remedy(format!("Change {key} in the ini."))
     })

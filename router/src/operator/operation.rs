@@ -58,8 +58,7 @@ impl Operation {
     ) -> Result<Operated, Fatal> {
         let ports = addresses.iter().map(SocketAddr::port).collect();
         let data_dir = self.paths.data_dir.clone();
-        let desk =
-            Arc::new(Desk::new(operator.clone(), ports, self.settings.clone(), &data_dir, self.saved));
+        let desk = Arc::new(Desk::new(operator.clone(), ports, self.settings.clone(), &data_dir, self.saved));
         if let Some(listener) = self.control {
             control::serve(listener, Arc::clone(&desk))?;
         }

@@ -141,7 +141,10 @@ mod tests {
             changed(&ini(before), &ini(now)).iter().map(|key| key.name).collect()
         };
         assert_eq!(names("[AUTH]\nnew_queues = on\n", ""), [""; 0]);
-        assert_eq!(names("", "[AUTH]\nnew_queues = off\ncreate_password = x\n"), ["new_queues", "create_password"]);
+        assert_eq!(
+            names("", "[AUTH]\nnew_queues = off\ncreate_password = x\n"),
+            ["new_queues", "create_password"]
+        );
         assert_eq!(names("[RINGPOST]\nqueue_quota = 5\n", "[RINGPOST]\nqueue_quota = 6\n"), ["queue_quota"]);
     }
 }

@@ -34,7 +34,8 @@ pub fn status(settings: &Settings, options: &StatusOptions, out: &mut dyn Write)
     loop {
         let line = control.ask("report")?;
         let at = Instant::now();
-        let report: Value = serde_json::from_str(&line).map_err(|_| no_answer("it does not answer with a report"))?;
+        let report: Value =
+            serde_json::from_str(&line).map_err(|_| no_answer("it does not answer with a report"))?;
         let text = if options.json {
             line + "\n"
         } else {
@@ -58,14 +59,14 @@ struct Control {
 impl Control {
     fn connect(settings: &Settings) -> Result<Self, Fatal> {
         let control = &settings.operator.control;
-        let remedy = "Set [TRANSPORT] control_port and [AUTH] control_port_user_password in the ini, and restart.";
-        let port = control.port.ok_or_else(|| {
-            Fatal::new(Reason::Config, "the router has no control port").remedy(remedy)
-        })?;
+        let remedy =
+            "Set [TRANSPORT] control_port and [AUTH] control_port_user_password in the ini, and restart.";
+        let port = control
+            .port
+            .ok_or_else(|| Fatal::new(Reason::Config, "the router has no control port").remedy(remedy))?;
         let password = control.user_password.as_ref().or(control.admin_password.as_ref());
-        let password = password.ok_or_else(|| {
-            Fatal::new(Reason::Config, "the control port has no password").remedy(remedy)
-        })?;
+        let password = password
+            .ok_or_else(|| Fatal::new(Reason::Config, "the control port has no password").remedy(remedy))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let connect = || {
             let stream = TcpStream::connect_timeout(&address, CONNECT_WITHIN)?;
@@ -146,8 +147,7 @@ impl Report<'_> {
 
     /// Of a sum of microseconds, in milliseconds.
     fn mean_ms(&self, sum: &str, count: &str) -> String {
-        let count = self.sum(count);
-        if count == 0 { "-".to_owned() } else { ms(self.sum(sum) / count) }
+        self.sum(sum).checked_div(self.sum(count)).map_or_else(|| "-".to_owned(), ms)
     }
 }
 
@@ -332,7 +332,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);
@@ -375,10 +375,7 @@ mod tests {
             [5, 9_999, 10_000, 12_000_000, 70_000_000_000].map(bytes),
             ["5 B", "9999 B", "10 kB", "12 MB", "70 GB"]
         );
-        assert_eq!(
-            [5, 65, 3_660, 90_000].map(duration),
-            ["5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h"]
-        );
+        assert_eq!([5, 65, 3_660, 90_000].map(duration), ["5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h"]);
     }
 
     #[test]

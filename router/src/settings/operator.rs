@@ -54,7 +54,9 @@ pub fn read(ini: &Ini) -> Result<OperatorSettings, IniError> {
         },
         log_stats: ini.value(STORE_LOG, "log_stats", values::SWITCH, values::switch)?.unwrap_or(false),
         prometheus_interval_secs: number(ini, STORE_LOG, "prometheus_interval", values::SECONDS)?,
-        metrics_port: ini.value(RINGPOST, "metrics_port", METRICS_PORT, metrics_port)?.flatten(),
+        metrics_port: ini
+            .value(RINGPOST, "metrics_port", METRICS_PORT, metrics_port)?
+            .filter(|port| *port > 0),
         log_format: ini
             .value(RINGPOST, "log_format", LOG_FORMAT, |text| match text {
                 "auto" => Some(LogFormat::Auto),
@@ -66,8 +68,9 @@ pub fn read(ini: &Ini) -> Result<OperatorSettings, IniError> {
     })
 }
 
-fn metrics_port(text: &str) -> Option<Option<u16>> {
-    if text == "off" { Some(None) } else { values::port(text).map(Some) }
+/// 0: off.
+fn metrics_port(text: &str) -> Option<u16> {
+    if text == "off" { Some(0) } else { values::port(text) }
 }
 
 fn control_password(text: &str) -> Option<String> {

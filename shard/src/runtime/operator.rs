@@ -85,11 +85,20 @@ enum Question {
         answer: Sender<Result<Option<QueueReport>, OperatorError>>,
     },
     /// Answered in pieces.
-    Clients { answer: Sender<Vec<ClientReport>> },
-    ActiveCounts { answer: Sender<(DayCounts, Option<DayCounts>)> },
+    Clients {
+        answer: Sender<Vec<ClientReport>>,
+    },
+    ActiveCounts {
+        answer: Sender<(DayCounts, Option<DayCounts>)>,
+    },
     /// Answered in pieces.
-    ActiveQueues { answer: Sender<Vec<ActiveQueue>> },
-    Change { change: Box<Change>, answer: Sender<()> },
+    ActiveQueues {
+        answer: Sender<Vec<ActiveQueue>>,
+    },
+    Change {
+        change: Box<Change>,
+        answer: Sender<()>,
+    },
 }
 
 /// A shard's end of its line.
@@ -351,7 +360,8 @@ async fn change_queue(
 
 async fn describe_clients(shard: &Shard, answer: &Sender<Vec<ClientReport>>) {
     let (now, time) = (Instant::now(), SystemTime::now());
-    let at = |instant: Instant| time.checked_sub(now.saturating_duration_since(instant)).unwrap_or(UNIX_EPOCH);
+    let at =
+        |instant: Instant| time.checked_sub(now.saturating_duration_since(instant)).unwrap_or(UNIX_EPOCH);
     let mut pace = Pace::default();
     let mut place = 0;
     while place < shard.connections.borrow().capacity() {
@@ -364,7 +374,9 @@ async fn describe_clients(shard: &Shard, answer: &Sender<Vec<ClientReport>>) {
                 let session = connection.session.get();
                 ClientReport {
                     id: u64::from(connection.conn.generation) << 8 | u64::from(connection.conn.shard),
-                    session_id: session.map(|session| session.session_id.as_ref().to_vec()).unwrap_or_default(),
+                    session_id: session
+                        .map(|session| session.session_id.as_ref().to_vec())
+                        .unwrap_or_default(),
                     is_open: connection.closed().is_none(),
                     created_at: at(connection.created_at),
                     last_received: at(connection.last_received.get()),

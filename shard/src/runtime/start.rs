@@ -206,8 +206,7 @@ impl Router {
         let (mut states, recovered) = state::load(config.data.as_ref(), shards, hasher)?;
         let keeps_active = config.active_queues.is_some();
         // Those that no shard has any more go to the first.
-        let mut departed =
-            config.active_queues.map(|active| state::take_over_activity(&mut states, active));
+        let mut departed = config.active_queues.map(|active| state::take_over_activity(&mut states, active));
         let mut aliases = Aliases::default();
         for state in &states {
             aliases.add(&state.store);

@@ -85,8 +85,7 @@ pub(super) fn load(
 
 /// Gives queues the days of their activity in an earlier run. Gives back what belongs to no queue.
 pub(super) fn take_over_activity(states: &mut [ShardState], active: Vec<ActiveQueue>) -> Vec<ActiveQueue> {
-    let mut active: HashMap<u64, ActiveQueue> =
-        active.into_iter().map(|queue| (queue.hash, queue)).collect();
+    let mut active: HashMap<u64, ActiveQueue> = active.into_iter().map(|queue| (queue.hash, queue)).collect();
     if !active.is_empty() {
         for state in states {
             let hasher = *state.store.hasher();

@@ -69,12 +69,12 @@ impl Periods {
     }
 
     /// The first day that any of the periods has.
-    pub fn start(&self) -> u16 {
+    pub fn start(self) -> u16 {
         self.week_start.min(self.month_start)
     }
 
     /// What a queue with this day of last activity counts for.
-    fn count(&self, last: u16, counts: &mut ActiveCounts) {
+    fn count(self, last: u16, counts: &mut ActiveCounts) {
         counts.day += u64::from(last >= self.day);
         counts.week += u64::from(last >= self.week_start);
         counts.month += u64::from(last >= self.month_start);
@@ -145,7 +145,7 @@ impl ActivityLedger {
 }
 
 /// Counts the first activity in each period.
-fn advance(last: &mut u16, periods: &Periods, counts: &mut ActiveCounts) {
+fn advance(last: &mut u16, periods: Periods, counts: &mut ActiveCounts) {
     counts.day += u64::from(*last < periods.day);
     counts.week += u64::from(*last < periods.week_start);
     counts.month += u64::from(*last < periods.month_start);
@@ -171,10 +171,10 @@ impl<L: Log> Service<L> {
         let (is_first, is_first_notified) =
             (activity.day < periods.day, notified && activity.notified_day < periods.day);
         if is_first {
-            advance(&mut activity.day, &periods, &mut self.activity.now.all);
+            advance(&mut activity.day, periods, &mut self.activity.now.all);
         }
         if is_first_notified {
-            advance(&mut activity.notified_day, &periods, &mut self.activity.now.notified);
+            advance(&mut activity.notified_day, periods, &mut self.activity.now.notified);
         }
         if is_first || is_first_notified {
             self.activity.publish(&self.counters);
@@ -199,10 +199,9 @@ impl<L: Log> Service<L> {
         let periods = self.activity.periods;
         let mut counts = DayCounts { day: periods.day, ..DayCounts::default() };
         let of_queues = self.store.queues_between(0..u32::MAX).map(|(_, queue)| queue.activity);
-        let of_departed = departed.iter().map(|queue| ringpost_store::Activity {
-            day: queue.day,
-            notified_day: queue.notified_day,
-        });
+        let of_departed = departed
+            .iter()
+            .map(|queue| ringpost_store::Activity { day: queue.day, notified_day: queue.notified_day });
         for activity in of_queues.chain(of_departed) {
             periods.count(activity.day, &mut counts.all);
             periods.count(activity.notified_day, &mut counts.notified);
@@ -261,7 +260,7 @@ mod tests {
         ] {
             let periods = Periods::of(day);
             if last < day {
-                advance(&mut last, &periods, &mut counts);
+                advance(&mut last, periods, &mut counts);
             }
             assert_eq!((counts.day, counts.week, counts.month), expected, "{day}");
         }

@@ -129,8 +129,12 @@ impl<L: Log> Service<L> {
             self.counters.notifications_sent.add(usize::from(count));
             self.counters.notifications_sent_batches.add(1);
         }
-        if is_new { &self.counters.notifier_subscribes_new } else { &self.counters.notifier_subscribes_repeated }
-            .add(1);
+        if is_new {
+            &self.counters.notifier_subscribes_new
+        } else {
+            &self.counters.notifier_subscribes_repeated
+        }
+        .add(1);
         if let Some(former) = self.subscribers.subscribe_notified(queue, session) {
             self.event(former, parsed.entity_id, &Response::End);
         }

@@ -111,7 +111,9 @@ impl Subscribers {
         if self.peer(session).subscribed.insert(queue) {
             session.subscriptions.fetch_add(1, Ordering::Relaxed);
         }
-        let former = self.by_queue.insert(queue, Subscription { conn, delivered: None, delivered_secs: 0, in_line: false })?;
+        let former = self
+            .by_queue
+            .insert(queue, Subscription { conn, delivered: None, delivered_secs: 0, in_line: false })?;
         if former.conn == conn {
             return None;
         }

@@ -36,9 +36,7 @@ fn what_clients_do_is_counted() {
     // Again: the message comes again.
     recipient.subscribe(&queue);
     assert_eq!(recipient.message(&queue), first);
-    recipient
-        .recipient(&queue, &Command::Get)
-        .assert_error(&ErrorType::Cmd(CommandError::Prohibited));
+    recipient.recipient(&queue, &Command::Get).assert_error(&ErrorType::Cmd(CommandError::Prohibited));
     let second = queue.open(&recipient.ack(&queue, &first.id));
     recipient.ack(&queue, &second.id).assert_ok();
     let mut other = Client::connect(&router);
@@ -82,12 +80,14 @@ fn what_clients_do_is_counted() {
     assert_eq!(notifier.receive().response(), Response::Deld);
 
     // Blocks of several commands of one kind.
-    let batch = [recipient.prepare_recipient(&queue, &Command::Sub), recipient.prepare(None, &[], &Command::Ping)];
+    let batch =
+        [recipient.prepare_recipient(&queue, &Command::Sub), recipient.prepare(None, &[], &Command::Ping)];
     recipient.send(&batch);
     for prepared in &batch {
         recipient.try_response(&prepared.corr_id).unwrap();
     }
-    let batch = [recipient.prepare_recipient(&queue, &Command::Del), recipient.prepare(None, &[], &Command::Ping)];
+    let batch =
+        [recipient.prepare_recipient(&queue, &Command::Del), recipient.prepare(None, &[], &Command::Ping)];
     recipient.send(&batch);
     for prepared in &batch {
         recipient.try_response(&prepared.corr_id).unwrap();

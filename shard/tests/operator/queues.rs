@@ -17,10 +17,7 @@ fn spam() -> BlockingInfo {
 }
 
 fn content() -> BlockingInfo {
-    BlockingInfo {
-        reason: BlockingReason::Content,
-        notice: Some(ClientNotice { ttl_secs: Some(86_400) }),
-    }
+    BlockingInfo { reason: BlockingReason::Content, notice: Some(ClientNotice { ttl_secs: Some(86_400) }) }
 }
 
 #[test]
@@ -136,10 +133,7 @@ fn blocking_and_deleting_outlive_the_router() {
     router.join();
     let router = start();
     let operator = router.router().operator();
-    assert_eq!(
-        on(&operator, &blocked.recipient_id, &QueueAction::Look).status,
-        Status::Blocked(content())
-    );
+    assert_eq!(on(&operator, &blocked.recipient_id, &QueueAction::Look).status, Status::Blocked(content()));
     assert_eq!(operator.queue(&id(&deleted.recipient_id), &QueueAction::Look), Ok(None));
 }
 

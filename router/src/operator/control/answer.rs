@@ -39,10 +39,9 @@ pub fn answer(desk: &Desk, role: Role, command: &Command, out: &mut impl Write) 
                 .try_for_each(|thread| writeln!(out, "{} ({}) {}", thread.id, thread.state, thread.name))
         }
         Command::Sockets => sockets(desk, out),
-        Command::SocketThreads => writeln!(
-            out,
-            "connections have no threads of their own: see `sockets`, `clients` and `threads`"
-        ),
+        Command::SocketThreads => {
+            writeln!(out, "connections have no threads of their own: see `sockets`, `clients` and `threads`")
+        }
         Command::ServerInfo => server_info(desk, role, out),
         Command::Delete(id) => match act(desk, id, &QueueAction::Delete) {
             Ok(queue) => writeln!(out, "ok, {} messages deleted", queue.messages),

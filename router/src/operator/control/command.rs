@@ -101,8 +101,9 @@ impl Command {
             "block" => {
                 let (id, info) = rest.split_once(' ').unwrap_or((rest, ""));
                 let id = queue_id(id)?;
-                let info = BlockingInfo::parse(info.trim().as_bytes())
-                    .map_err(|_| "expected reason=spam or reason=content, and maybe ,notice={\"ttl\":SECONDS}");
+                let info = BlockingInfo::parse(info.trim().as_bytes()).map_err(
+                    |_| "expected reason=spam or reason=content, and maybe ,notice={\"ttl\":SECONDS}",
+                );
                 return Ok(Self::Block(id, info?));
             }
             "suspend" => Self::Suspend,

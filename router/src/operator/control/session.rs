@@ -66,8 +66,7 @@ pub fn run(stream: TcpStream, desk: &Desk) -> io::Result<()> {
                 if is_first {
                     role = given;
                 }
-                let hint =
-                    if is_first || given == role { "" } else { ", start new session to change." };
+                let hint = if is_first || given == role { "" } else { ", start new session to change." };
                 writeln!(out, "Current role is {}{hint}", role.word())?;
                 if wrong_passwords >= WRONG_PASSWORDS_MAX {
                     writeln!(out, "error: too many wrong passwords")?;

@@ -182,12 +182,7 @@ fn write_process(page: &mut Page, values: &Values) {
         "User and system time",
         seconds(process.cpu_ms, 1_000),
     );
-    page.one(
-        "process_resident_memory_bytes",
-        Kind::Gauge,
-        "Memory that is there",
-        process.resident_bytes,
-    );
+    page.one("process_resident_memory_bytes", Kind::Gauge, "Memory that is there", process.resident_bytes);
     page.one("process_virtual_memory_bytes", Kind::Gauge, "Address space", process.virtual_bytes);
     page.one("process_open_fds", Kind::Gauge, "Open files and sockets", process.open_files);
 }

@@ -29,12 +29,7 @@ struct Metric {
     samples: &'static [Sample],
 }
 
-const fn metric(
-    name: &'static str,
-    kind: Kind,
-    help: &'static str,
-    samples: &'static [Sample],
-) -> Metric {
+const fn metric(name: &'static str, kind: Kind, help: &'static str, samples: &'static [Sample]) -> Metric {
     Metric { name, kind, help, samples }
 }
 
@@ -59,7 +54,12 @@ const METRICS: &[Metric] = &[
     metric("simplex_smp_queues_weekly", Gauge, "Queues active in this week", &[("", "week")]),
     metric("simplex_smp_queues_monthly", Gauge, "Queues active in this month", &[("", "month")]),
     metric("simplex_smp_queues_notify_daily", Gauge, "The same with notifications: day", &[("", "dayNtf")]),
-    metric("simplex_smp_queues_notify_weekly", Gauge, "The same with notifications: week", &[("", "weekNtf")]),
+    metric(
+        "simplex_smp_queues_notify_weekly",
+        Gauge,
+        "The same with notifications: week",
+        &[("", "weekNtf")],
+    ),
     metric(
         "simplex_smp_queues_notify_monthly",
         Gauge,
@@ -72,7 +72,12 @@ const METRICS: &[Metric] = &[
         "New subscriptions of queues with a message",
         &[("", "qSub")],
     ),
-    metric("simplex_smp_subscribtion_successes_batch", Counter, "Blocks with several SUB", &[("", "qSubAllB")]),
+    metric(
+        "simplex_smp_subscribtion_successes_batch",
+        Counter,
+        "Blocks with several SUB",
+        &[("", "qSubAllB")],
+    ),
     metric("simplex_smp_subscribtion_end", Counter, "END and DELD sent", &[("", "qSubEnd")]),
     metric("simplex_smp_subscribtion_end_batch", Counter, "Batches of them", &[("", "qSubEndB")]),
     metric(
@@ -131,7 +136,12 @@ const METRICS: &[Metric] = &[
         ],
     ),
     metric("simplex_smp_queues_notify_created", Counter, "Notifiers made by NKEY", &[("", "ntfCreated")]),
-    metric("simplex_smp_queues_notify_new_created", Counter, "Notifiers made by NEW", &[("", "ntfNewCreated")]),
+    metric(
+        "simplex_smp_queues_notify_new_created",
+        Counter,
+        "Notifiers made by NEW",
+        &[("", "ntfNewCreated")],
+    ),
     metric("simplex_smp_queues_notify_deleted", Counter, "Notifiers removed by NDEL", &[("", "ntfDeleted")]),
     metric(
         "simplex_smp_queues_notify_deleted_batch",
@@ -237,7 +247,12 @@ const METRICS: &[Metric] = &[
     metric("simplex_smp_subscribtion_nts_services_total", Gauge, "Notified services subscribed", &[("", "")]),
     metric("simplex_smp_clients_total", Gauge, "Connections", &[("", "clients")]),
     metric("simplex_smp_loaded_queues_queue_count", Gauge, "Queues in memory: all", &[("", "qCount")]),
-    metric("simplex_smp_loaded_queues_ntf_count", Gauge, "Notifiers in memory: all", &[("", "notifierCount")]),
+    metric(
+        "simplex_smp_loaded_queues_ntf_count",
+        Gauge,
+        "Notifiers in memory: all",
+        &[("", "notifierCount")],
+    ),
     metric("simplex_smp_loaded_queues_open_journal_count", Gauge, "There are no journals", &[("", "")]),
     metric("simplex_smp_loaded_queues_queue_lock_count", Gauge, "There are no locks", &[("", "")]),
     metric("simplex_smp_loaded_queues_ntf_lock_count", Gauge, "There are no locks", &[("", "")]),
@@ -369,7 +384,12 @@ fn write_acks(page: &mut Page, sums: &Sums) {
         page.sample(name, &format!("period=\"{period}\""), up_to - before);
         before = up_to;
     }
-    page.one("simplex_smp_delivery_ack_time_max", Gauge, "The longest since the start", value("ack_secs_max"));
+    page.one(
+        "simplex_smp_delivery_ack_time_max",
+        Gauge,
+        "The longest since the start",
+        value("ack_secs_max"),
+    );
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ const COLUMNS: &[Column] = &[
 
 /// The line for the statistics up to the end of a day; `today` is the one that has just begun. The week's and the month's
 /// counts stand in the line of their last day.
-pub fn line(totals: &Totals, ended: &DayCounts, today: &Periods) -> String {
+pub fn line(totals: &Totals, ended: &DayCounts, today: Periods) -> String {
     let mut columns = vec![date(totals.from)];
     for column in COLUMNS {
         match column {
@@ -99,16 +99,13 @@ pub fn line(totals: &Totals, ended: &DayCounts, today: &Periods) -> String {
     columns.join(",")
 }
 
-fn groups<'a>(
-    totals: &'a Totals,
-    groups: &'a [(&'a str, &'a [Field])],
-) -> impl Iterator<Item = String> + 'a {
+fn groups<'a>(totals: &'a Totals, groups: &'a [(&'a str, &'a [Field])]) -> impl Iterator<Item = String> + 'a {
     groups.iter().flat_map(move |(group, fields)| {
         fields.iter().map(move |field| totals.get(&format!("{group}.{}", field.name)).to_string())
     })
 }
 
-fn active(counts: &ringpost_shard::service::ActiveCounts, today: &Periods) -> [String; 3] {
+fn active(counts: &ringpost_shard::service::ActiveCounts, today: Periods) -> [String; 3] {
     let if_ended = |begins: u16, count: u64| {
         if begins == today.day { count.to_string() } else { String::new() }
     };
@@ -139,18 +136,17 @@ mod tests {
     /// Every column of the recorded line, put in by its recorded name, comes out at its place.
     #[test]
     fn the_line_of_the_reference_is_made_of_its_numbers() {
-        let path = |name| {
-            format!("{}/../../shared/vectors/reference_data/{name}", env!("CARGO_MANIFEST_DIR"))
-        };
+        let path =
+            |name| format!("{}/../../shared/vectors/reference_data/{name}", env!("CARGO_MANIFEST_DIR"));
         let recorded = std::fs::read_to_string(path("log/smp-server-stats.daily.log")).unwrap();
-        let columns: Value = serde_json::from_str(
-            &std::fs::read_to_string(path("samples/stats_daily_columns.json")).unwrap(),
-        )
-        .unwrap();
+        let columns: Value =
+            serde_json::from_str(&std::fs::read_to_string(path("samples/stats_daily_columns.json")).unwrap())
+                .unwrap();
         let mut carried = BTreeMap::new();
         let mut by_name = BTreeMap::new();
         for column in columns["columns"].as_array().unwrap() {
-            let name = column["name"].as_str().unwrap().split(' ').next().unwrap().replace("Updated", "Updatedt");
+            let name =
+                column["name"].as_str().unwrap().split(' ').next().unwrap().replace("Updated", "Updatedt");
             let sample = column["sample"].as_str().unwrap();
             if let Ok(number) = sample.parse::<u64>() {
                 carried.insert(name.clone(), number);
@@ -171,8 +167,9 @@ mod tests {
             week: gauge(&format!("{group}.week")),
             month: 99,
         };
-        let ended = DayCounts { day: 20_779, all: counts("activeQueues"), notified: counts("activeQueuesNtf") };
-        let ours = line(&statistics.totals(&sums), &ended, &Periods::of(20_780));
+        let ended =
+            DayCounts { day: 20_779, all: counts("activeQueues"), notified: counts("activeQueuesNtf") };
+        let ours = line(&statistics.totals(&sums), &ended, Periods::of(20_780));
         let ours: Vec<&str> = ours.split(',').collect();
         let theirs: Vec<&str> = recorded.trim_end().split(',').collect();
         assert_eq!(ours.len(), 96);
@@ -186,7 +183,7 @@ mod tests {
     #[test]
     fn weeks_and_months_stand_in_the_line_of_their_last_day() {
         let counts = ActiveCounts { day: 1, week: 2, month: 3 };
-        let shown = |day| active(&counts, &Periods::of(day)).join(",");
+        let shown = |day| active(&counts, Periods::of(day)).join(",");
         // The days that begin: a Friday, a Monday, the first of a month, and a Monday that is the first.
         assert_eq!(shown(20_784), "1,,");
         assert_eq!(shown(20_780), "1,2,");

@@ -36,16 +36,20 @@ pub struct BadFile {
 }
 
 /// The text of a file of this day.
-pub fn write(totals: &Totals, active: &[ActiveQueue], periods: &Periods) -> String {
+pub fn write(totals: &Totals, active: &[ActiveQueue], periods: Periods) -> String {
     let mut text = format!("fromTime={}\n", humantime::format_rfc3339_nanos(totals.from));
     let mut line = |key: &str, name: &str| {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{key}={}", totals.get(name));
     };
     let (before, after) = PLAIN.split_at(BEFORE_QUEUE_COUNT);
-    before.iter().for_each(|field| line(field.name, field.name));
+    for field in before {
+        line(field.name, field.name);
+    }
     line("qCount", "qCount");
-    after.iter().for_each(|field| line(field.name, field.name));
+    for field in after {
+        line(field.name, field.name);
+    }
     write_active(&mut text, "activeQueues", active, periods, |queue| queue.day);
     write_active(&mut text, "activeQueuesNtf", active, periods, |queue| queue.notified_day);
     write_groups(&mut text, totals, RELAYS);
@@ -67,15 +71,13 @@ fn write_active(
     text: &mut String,
     group: &str,
     active: &[ActiveQueue],
-    periods: &Periods,
+    periods: Periods,
     day_of: impl Fn(&ActiveQueue) -> u16,
 ) {
     let _ = writeln!(text, "{group}:");
-    for (key, start) in [
-        ("dayHashes", periods.day),
-        ("weekHashes", periods.week_start),
-        ("monthHashes", periods.month_start),
-    ] {
+    for (key, start) in
+        [("dayHashes", periods.day), ("weekHashes", periods.week_start), ("monthHashes", periods.month_start)]
+    {
         let in_period = active.iter().filter(|queue| day_of(queue) >= start.max(1));
         // The reference writes 64-bit numbers with sign, in order.
         let hashes: BTreeSet<i64> = in_period.map(|queue| queue.hash.cast_signed()).collect();
@@ -97,7 +99,7 @@ struct Hashes {
 
 impl Hashes {
     /// The last day that fits what the sets say of a hash. 0: none.
-    fn last_day(&self, hash: i64, written: &Periods) -> u16 {
+    fn last_day(&self, hash: i64, written: Periods) -> u16 {
         let (in_week, in_month) = (self.week.contains(&hash), self.month.contains(&hash));
         if self.day.contains(&hash) {
             return written.day;
@@ -105,9 +107,8 @@ impl Hashes {
         if !in_week && !in_month {
             return 0;
         }
-        let fits = |day: &u16| {
-            (*day >= written.week_start) == in_week && (*day >= written.month_start) == in_month
-        };
+        let fits =
+            |day: &u16| (*day >= written.week_start) == in_week && (*day >= written.month_start) == in_month;
         // Sets that contradict each other are those of a router that stood still at midnight.
         (written.start()..written.day).rev().find(fits).unwrap_or(written.day)
     }
@@ -118,7 +119,7 @@ impl Hashes {
 }
 
 /// Reads a file that was written on a day.
-pub fn read(text: &str, written: &Periods) -> Result<Saved, BadFile> {
+pub fn read(text: &str, written: Periods) -> Result<Saved, BadFile> {
     let mut from = None;
     let mut values = BTreeMap::new();
     let mut unknown = Vec::new();
@@ -203,8 +204,10 @@ mod tests {
     const RECORDED_DAY: u16 = 20_779;
 
     fn recorded() -> String {
-        let path =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors/reference_data/log/smp-server-stats.log");
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../shared/vectors/reference_data/log/smp-server-stats.log"
+        );
         std::fs::read_to_string(path).unwrap()
     }
 
@@ -218,19 +221,19 @@ mod tests {
     fn the_file_of_the_reference_is_read_and_written_back_as_it_was() {
         let text = recorded();
         let periods = Periods::of(RECORDED_DAY);
-        let saved = read(&text, &periods).unwrap();
+        let saved = read(&text, periods).unwrap();
         assert_eq!(saved.unknown, [""; 0]);
         assert_eq!((saved.values["qCreated"], saved.values["ntfServices.assocNew"]), (9, 1));
         assert_eq!((saved.active.len(), saved.active[0].day), (7, RECORDED_DAY));
         assert_eq!(saved.active.iter().filter(|queue| queue.notified_day > 0).count(), 3);
-        assert_eq!(write(&carried(&saved), &saved.active, &periods), text);
+        assert_eq!(write(&carried(&saved), &saved.active, periods), text);
     }
 
     #[test]
     fn older_forms_are_read_as_far_as_they_say_something() {
         let text = "fromTime=2023-01-01T00:00:00Z\nqCreated=5\nqSecured=4\nqDeleted=3\nqSubNoMsg=1\nmsgSent=2\n\
                     msgRecv=1\nactiveQueues:\nday=AAAA\nweek=AAAA\nmonth=AAAA\n";
-        let saved = read(text, &Periods::of(RECORDED_DAY)).unwrap();
+        let saved = read(text, Periods::of(RECORDED_DAY)).unwrap();
         assert_eq!((saved.values["qDeletedAll"], saved.values["msgSent"]), (3, 2));
         assert_eq!(saved.unknown.len(), 4);
         assert_eq!(saved.active, []);
@@ -243,10 +246,13 @@ mod tests {
             ("", "line 1: expected fromTime="),
             ("fromTime=yesterday\n", "line 1: expected a time, as 2026-11-27T20:00:00Z"),
             ("fromTime=2023-01-01T00:00:00Z\nqCreated=-1\n", "line 2: expected a number"),
-            ("fromTime=2023-01-01T00:00:00Z\n\nqCreated\n", "line 3: expected key=value, or a group and a colon"),
+            (
+                "fromTime=2023-01-01T00:00:00Z\n\nqCreated\n",
+                "line 3: expected key=value, or a group and a colon",
+            ),
             ("activeQueues:\ndayHashes=1,x\n", "line 2: expected numbers separated by commas"),
         ] {
-            assert_eq!(read(text, &periods).unwrap_err().to_string(), error);
+            assert_eq!(read(text, periods).unwrap_err().to_string(), error);
         }
     }
 
@@ -255,7 +261,7 @@ mod tests {
         // In the month, not in the week, on a day when both began.
         let monday_first = Periods::of(20_605);
         let text = "fromTime=2026-06-01T00:00:00Z\nactiveQueues:\ndayHashes=\nweekHashes=\nmonthHashes=5\n";
-        assert_eq!(read(text, &monday_first).unwrap().active[0].day, 20_605);
+        assert_eq!(read(text, monday_first).unwrap().active[0].day, 20_605);
     }
 
     proptest! {
@@ -275,7 +281,7 @@ mod tests {
                 .collect();
             let totals =
                 Statistics::new(UNIX_EPOCH).totals(&Sums::from([("queues_created", u64::from(created))]));
-            let saved = read(&write(&totals, &active, &periods), &periods).unwrap();
+            let saved = read(&write(&totals, &active, periods), periods).unwrap();
             prop_assert_eq!(saved.values["qCreated"], u64::from(created));
             // Days are known as far as they matter: in which periods they are.
             let kinds = |last: u16| {
@@ -295,7 +301,7 @@ mod tests {
 
         #[test]
         fn any_text_is_read_or_refused(text in "(fromTime=2023-01-01T00:00:00Z\n)?[a-zA-Z:=,0-9\n-]{0,200}") {
-            let _ = read(&text, &Periods::of(RECORDED_DAY));
+            let _ = read(&text, Periods::of(RECORDED_DAY));
         }
     }
 }
