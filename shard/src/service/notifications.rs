@@ -93,13 +93,11 @@ impl<L: Log> Service<L> {
         self.counters.notifications.sub(notifier.notifications().len());
     }
 
-    /// Tells the subscriber of a notifier that it is no more. `session` is the one whose command ended it.
+    /// Tells the subscriber of a notifier that it is no more, unless its own command ended it. That command came in
+    /// `session`.
     pub(super) fn notifier_gone(&mut self, session: &Session, queue: QueueIx, notifier_id: &QueueId) {
-        match self.subscribers.remove_notified(queue) {
-            // Behind the answers to its commands so far, of which one may be to NSUB.
-            Some(conn) if conn == session.conn => self.respond(session, &[], notifier_id, &Response::Deld),
-            Some(conn) => self.event(conn, notifier_id, &Response::Deld),
-            None => {}
+        if let Some(conn) = self.subscribers.remove_notified(queue).filter(|conn| *conn != session.conn) {
+            self.event(conn, notifier_id, &Response::Deld);
         }
         self.counters.notifier_subscriptions.set(self.subscribers.notified_len());
     }
@@ -110,6 +108,7 @@ impl<L: Log> Service<L> {
         let key = queue.and_then(|ix| Some(self.store.queue(ix)?.notifier()?.key.clone()));
         let verified = self.verified(session, parsed, key.as_ref(), Secrets::Kept);
         let Some(queue) = queue.filter(|_| verified) else { return Next::Answer(ErrorType::Auth) };
+        self.tell_notifiers_now(session);
         let is_new = self.subscribers.notified(queue) != Some(session.conn);
         if is_new && self.is_subscription_limit_reached(session) {
             return Next::Answer(ErrorType::Quota);
@@ -175,6 +174,14 @@ impl<L: Log> Service<L> {
             if let Ok(None) = self.store.note_notification(queue, notification) {
                 self.counters.notifications.add(1);
             }
+        }
+    }
+
+    /// Tells the notifiers of the turn's messages so far, before one of them is another.
+    pub(super) fn tell_notifiers_now(&mut self, session: &Session) {
+        if !self.to_notify.is_empty() {
+            self.flush(session.conn, false, None);
+            self.tell_notifiers();
         }
     }
 

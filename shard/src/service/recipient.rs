@@ -24,6 +24,17 @@ impl<L: Log> Service<L> {
         queue: QueueIx,
         command: Command<'_>,
     ) -> Next {
+        // What a command before it has to deliver comes first.
+        let subscription = self.subscribers.of(queue, session.conn);
+        if subscription.is_some_and(|subscription| subscription.delivered.is_none())
+            && !self.is_body_here(queue, Some(session.conn))
+        {
+            return Next::Wait;
+        }
+        self.deliver_now(session.conn, queue);
+        if matches!(command, Command::NKey(_) | Command::NDel | Command::Del) {
+            self.tell_notifiers_now(session);
+        }
         match command {
             Command::Sub => self.subscribe(session, parsed, queue),
             Command::Get => self.read_one(session, parsed, queue),
@@ -38,6 +49,15 @@ impl<L: Log> Service<L> {
             Command::Del => self.delete(session, parsed, queue),
             Command::Que => self.info(session, parsed, queue),
             _ => Next::Answer(ErrorType::Internal),
+        }
+    }
+
+    /// Delivers what a command before this one, in the same turn of this connection, has found to deliver.
+    pub(super) fn deliver_now(&mut self, conn: ConnRef, queue: QueueIx) {
+        if let Some(at) = self.to_deliver.iter().position(|other| *other == queue) {
+            self.to_deliver.remove(at);
+            self.flush(conn, false, None);
+            self.deliver_or_wait(queue);
         }
     }
 
