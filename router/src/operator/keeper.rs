@@ -54,7 +54,9 @@ impl Drop for Keeper {
     }
 }
 
-struct Files<'a> {
+/// The files of a router's data directory.
+#[derive(Debug)]
+pub struct Files<'a> {
     desk: &'a Desk,
     data_dir: PathBuf,
     /// In days since 1970.
@@ -64,7 +66,7 @@ struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    fn new(desk: &'a Desk, data_dir: PathBuf) -> Self {
+    pub fn new(desk: &'a Desk, data_dir: PathBuf) -> Self {
         let now = Instant::now();
         Self { desk, data_dir, day: day_of(SystemTime::now()), saved_at: now, metrics_at: now }
     }
@@ -75,7 +77,8 @@ impl<'a> Files<'a> {
         }
     }
 
-    fn look(&mut self, now: SystemTime) {
+    /// Writes what is due at this time.
+    pub fn look(&mut self, now: SystemTime) {
         let today = day_of(now);
         if today > self.day {
             self.day = today;

@@ -7,6 +7,7 @@
 mod support;
 
 mod control;
+mod daily;
 mod files;
 mod logs;
 mod metrics;
