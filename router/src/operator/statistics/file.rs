@@ -289,12 +289,11 @@ mod tests {
             };
             for queue in &active {
                 let found = saved.active.iter().find(|found| found.hash == queue.hash);
-                match found {
-                    Some(found) => {
-                        prop_assert_eq!(kinds(found.day), kinds(queue.day));
-                        prop_assert_eq!(kinds(found.notified_day), kinds(queue.notified_day));
-                    }
-                    None => prop_assert_eq!(kinds(queue.day), [false; 3]),
+                if let Some(found) = found {
+                    prop_assert_eq!(kinds(found.day), kinds(queue.day));
+                    prop_assert_eq!(kinds(found.notified_day), kinds(queue.notified_day));
+                } else {
+                    prop_assert_eq!(kinds(queue.day), [false; 3]);
                 }
             }
         }
