@@ -256,9 +256,12 @@ impl<L: Log> Service<L> {
             corr_id: parsed.corr_id,
             entity_id: parsed.entity_id,
         };
+        let known_keys = &mut self.known_keys;
         match secrets {
-            Secrets::Kept => holds(&claim, key, session, &mut self.subscribers.peer(session).secrets),
-            Secrets::Fresh => holds(&claim, key, session, &mut SecretCache::default()),
+            Secrets::Kept => {
+                holds(&claim, key, session, &mut self.subscribers.peer(session).secrets, known_keys)
+            }
+            Secrets::Fresh => holds(&claim, key, session, &mut SecretCache::default(), known_keys),
         }
     }
 

@@ -49,6 +49,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
+use ringpost_protocol::crypto::authorization::KnownKeys;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::write_response;
 use ringpost_store::{BodyPlace, Content, Log, Message, Notification, Position, QueueIx, Store};
@@ -152,6 +153,7 @@ pub struct Service<L> {
     cache: Cache,
     fetching: Fetching,
     subscribers: Subscribers,
+    known_keys: KnownKeys,
     arena: Rc<Arena>,
     random: ChaCha20Rng,
     /// The partitions whose home this shard is.
@@ -188,6 +190,7 @@ impl<L: Log> Service<L> {
     ) -> Self {
         Self {
             subscribers: Subscribers::new(config.delivery_credit),
+            known_keys: KnownKeys::default(),
             config,
             store,
             log,
