@@ -74,12 +74,15 @@ impl<L: Log> Service<L> {
             return Ok(());
         }
         let (recipient_id, _) = self.name(queue).ok_or(Refused::Internal)?;
+        // The reference does not tell services.
+        let is_of_service = self.store.queue(queue).is_some_and(|queue| queue.recipient_service().is_some());
         self.append_of(queue, |queue| Record::Block { queue, info: info.clone() })?;
         self.store.block(queue, info.clone()).map_err(|_| Refused::Internal)?;
         if *status == Status::Active {
             self.counters.queues_blocked.add(1);
         }
-        if let Some(subscriber) = self.subscribers.of_queue(queue).map(|subscription| subscription.conn) {
+        let subscriber = self.subscribers.of_queue(queue).map(|subscription| subscription.conn);
+        if let Some(subscriber) = subscriber.filter(|_| !is_of_service) {
             self.event(subscriber, &recipient_id, &Response::Err(ErrorType::Blocked(info.clone())));
         }
         Ok(())

@@ -9,7 +9,7 @@ use ringpost_shard::{Change, DataConfig, OperatorError, StopMode};
 use ringpost_store::Status;
 use ringpost_store::log::Durability;
 
-use super::common::{Client, Queue, TestRouter};
+use super::common::{Client, Queue, TestRouter, TestService};
 use super::{id, on};
 
 fn spam() -> BlockingInfo {
@@ -201,4 +201,23 @@ fn settings_change_while_the_router_runs() {
     refused.unwrap_err().assert_error(&ErrorType::Auth);
     let relay = ringpost_protocol::command::Command::Ping;
     assert_eq!(client.request(None, &[], &relay).response(), Response::Pong);
+}
+
+#[test]
+fn a_service_is_not_told_of_its_queue_that_is_blocked_or_deleted() {
+    for shards in [1, 2] {
+        let router = TestRouter::start(shards);
+        let operator = router.router().operator();
+        let mut service = Client::service(&router, TestService::messaging(1), 19);
+        let mut sender = Client::connect(&router);
+        let queue = service.service_queue();
+        sender.send_message(&queue, b"before").assert_ok();
+        let message = service.message(&queue);
+        on(&operator, &queue.sender_id, &QueueAction::Block(spam()));
+        assert_eq!(service.receive_soon(), None);
+        service.ack(&queue, &message.id).assert_error(&ErrorType::Blocked(spam()));
+        on(&operator, &queue.sender_id, &QueueAction::Delete);
+        assert_eq!(service.receive_soon(), None);
+        service.ack(&queue, &message.id).assert_error(&ErrorType::Auth);
+    }
 }

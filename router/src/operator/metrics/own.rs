@@ -27,6 +27,7 @@ const GAUGES: &[&str] = &[
     "arena_lent",
     "mesh_depth",
     "relays",
+    "services",
 ];
 
 /// Counters that are classes of times: metric, help, upper bounds in seconds with their counters, the sum, and how many of
