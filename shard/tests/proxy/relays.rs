@@ -192,9 +192,9 @@ fn versions_are_capped_as_in_the_reference() {
     let mut client = Client::connect(&proxy);
     // Offered by the relay; agreed with the proxy; told to the client.
     for (offered, agreed, told) in [
-        ((6, 19), 19, (8, 17)),
-        ((6, 18), 18, (8, 17)),
-        ((16, 19), 19, (16, 17)),
+        ((6, 19), 19, (8, 18)),
+        ((6, 18), 18, (8, 18)),
+        ((16, 19), 19, (16, 18)),
         ((6, 15), 15, (8, 15)),
         ((6, 14), 14, (8, 14)),
         // Below 14 nothing turns block encryption off, and it begins with 11.
