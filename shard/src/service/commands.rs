@@ -16,7 +16,7 @@ use super::create::NotCreated;
 use super::ledger::Refused;
 use super::secrets::SecretCache;
 use super::session::{Batch, Session};
-use super::verify::{Claim, check_service, holds};
+use super::verify::{Claim, authorized, check_service, holds};
 use super::{Mutation, Service};
 
 pub(super) const PROHIBITED: ErrorType = ErrorType::Cmd(CommandError::Prohibited);
@@ -245,14 +245,14 @@ impl<L: Log> Service<L> {
         }
         // Several times the cost of the others, and anyone may send one.
         self.turn_spent |= matches!(parsed.authorization, Authorization::Ed448(_));
-        let [length, session_id, rest] = parsed.for_authorization_parts(session.session_id.as_ref());
-        let fingerprint = match (&session.service, parsed.service_signature) {
-            (Some(service), Some(_)) => &service.fingerprint[..],
-            _ => &[],
-        };
+        if matches!(parsed.authorization, Authorization::Ed25519(_))
+            && let Some(holds) = self.proven.answer(key)
+        {
+            return holds;
+        }
         let claim = Claim {
             authorization: parsed.authorization,
-            authorized: [fingerprint, length, session_id, rest],
+            authorized: authorized(session, parsed),
             corr_id: parsed.corr_id,
             entity_id: parsed.entity_id,
         };

@@ -13,7 +13,7 @@
 //! | `operator` | what the operator does to single queues |
 //! | `activity` | how many queues were active |
 //! | `create` | NEW: keys, and IDs that fall into one partition |
-//! | `verify`, `secrets` | authorizations, in time that tells nothing |
+//! | `verify`, `secrets`, `proven` | authorizations, in time that tells nothing; several at once |
 //! | `subscribers` | who receives from which queue, and with how much credit |
 //! | `services` | clients that receive for many queues under one certificate |
 //! | `delivery`, `body` | messages at rest and on their way out |
@@ -32,6 +32,7 @@ mod links;
 mod mutation;
 mod notifications;
 mod operator;
+mod proven;
 mod recipient;
 mod secrets;
 mod sender;
@@ -75,6 +76,7 @@ use activity::ActivityLedger;
 use bodies::{Cache, Fetching};
 use commands::Executed;
 use ledger::Held;
+use proven::Proven;
 use subscribers::Subscribers;
 
 /// What the operator decides about queues.
@@ -154,6 +156,7 @@ pub struct Service<L> {
     fetching: Fetching,
     subscribers: Subscribers,
     known_keys: KnownKeys,
+    proven: Proven,
     arena: Rc<Arena>,
     random: ChaCha20Rng,
     /// The partitions whose home this shard is.
@@ -191,6 +194,7 @@ impl<L: Log> Service<L> {
         Self {
             subscribers: Subscribers::new(config.delivery_credit),
             known_keys: KnownKeys::default(),
+            proven: Proven::default(),
             config,
             store,
             log,
@@ -296,7 +300,9 @@ impl<L: Log> Service<L> {
         let end = batch.transmissions.len().min(batch.next + most);
         let mut waits = false;
         self.turn_spent = false;
+        self.prove(&session, &batch, end);
         while batch.next < end && !self.turn_spent {
+            self.proven.executing = batch.next;
             if self.execute(&session, &mut batch, now_secs) == Executed::Waits {
                 waits = true;
                 break;
@@ -304,6 +310,7 @@ impl<L: Log> Service<L> {
             self.counters.commands.add(1);
             batch.next += 1;
         }
+        self.proven.forget();
         let done = batch.next >= batch.transmissions.len();
         let reply =
             if done { batch.forwarded.take().map(|forwarded| Box::new(forwarded.reply)) } else { None };

@@ -21,6 +21,7 @@ use super::*;
 
 mod forms;
 mod services;
+mod together;
 
 const QUOTA: usize = 4;
 const CREDIT: usize = 2;

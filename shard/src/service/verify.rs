@@ -51,6 +51,16 @@ pub fn check_service(
     if is_right { Ok(()) } else { Err(ErrorType::Service) }
 }
 
+/// What a transmission's authorization is about, in parts that are to be joined.
+pub fn authorized<'a>(session: &'a Session, parsed: &Transmission<'a>) -> [&'a [u8]; 4] {
+    let [length, session_id, rest] = parsed.for_authorization_parts(session.session_id.as_ref());
+    let fingerprint = match (&session.service, parsed.service_signature) {
+        (Some(service), Some(_)) => &service.fingerprint[..],
+        _ => &[],
+    };
+    [fingerprint, length, session_id, rest]
+}
+
 /// Whether the claim was made by the owner of the key. False without a key, after the same work.
 pub fn holds(
     claim: &Claim<'_>,
