@@ -89,6 +89,7 @@ counters! {
     commands,
     queues_created,
     queues_deleted,
+    queues_expired,
     messages_received,
     messages_delivered,
     messages_acknowledged,

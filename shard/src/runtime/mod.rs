@@ -60,6 +60,7 @@ pub(crate) struct RouterConfig {
     pub limits: Limits,
     pub inactive: Option<InactiveClients>,
     pub expiry_interval_secs: u64,
+    pub expires_on_start: bool,
     pub shards: usize,
     /// Asked for by PRXY, as by NEW.
     pub password: Option<Box<[u8]>>,
