@@ -101,6 +101,7 @@ impl Bench {
             links: Arc::default(),
             message_bytes_max: 1 << 20,
             queues_max: 1_000_000,
+            services_max: 1_000,
             subscriptions_per_connection: 1_000_000,
             delivery_credit: 4,
         };
@@ -131,6 +132,7 @@ impl Bench {
             forwarded: false,
             subscriptions: AtomicUsize::new(0),
             queues_read: AtomicUsize::new(0),
+            service: None,
         })
     }
 

@@ -7,7 +7,7 @@ use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::Transmission;
-use ringpost_store::{Entry, Log, MessageId, QueueIx, Record, Status};
+use ringpost_store::{Entry, Log, MessageId, QueueIx, Record, ServiceParty, Status};
 
 use super::commands::{Next, PROHIBITED};
 use super::delivery::{deliver, fits};
@@ -117,15 +117,20 @@ impl<L: Log> Service<L> {
             return Next::Answer(PROHIBITED);
         }
         let keeps_delivered = self.mutated(Mutation::KeepDelivered);
+        let service = session.service_id();
+        let is_new = self.subscribers.of(queue, session.conn).is_none();
+        if is_new && service.is_none() && self.is_subscription_limit_reached(session) {
+            return Next::Answer(ErrorType::Quota);
+        }
+        if let Err(refused) = self.set_recipient_service(session, queue) {
+            return refused.into();
+        }
         if let Some(subscription) = self.subscribers.of(queue, session.conn) {
             // Whatever was delivered is delivered again.
             if !keeps_delivered {
                 subscription.delivered = None;
             }
-        } else {
-            if self.is_subscription_limit_reached(session) {
-                return Next::Answer(ErrorType::Quota);
-            }
+        } else if service.is_none() {
             if let Some(former) = self.subscribers.subscribe(queue, session)
                 && !self.mutated(Mutation::ForgetEnd)
             {
@@ -133,7 +138,8 @@ impl<L: Log> Service<L> {
             }
             self.counters.subscriptions.set(self.subscribers.len());
         }
-        self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id: None });
+        let service_id = service.as_ref().map(|id| &id[..]);
+        self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id });
         if self.store.first_message(queue).is_some() {
             self.to_deliver.push(queue);
         }
@@ -256,11 +262,15 @@ impl<L: Log> Service<L> {
         }
         let subscriber = self.subscribers.remove_queue(queue, session.conn);
         let Some(deleted) = self.store.delete(queue) else { return Next::Answer(ErrorType::Auth) };
+        let subscriber = match deleted.recipient_service() {
+            Some(service) => self.subscribers.holder(ServiceParty::Recipient, service),
+            None => subscriber,
+        };
         if let Some(link) = deleted.link() {
             self.config.links.release(self.store.hasher().hash(&link.id));
         }
         if let Some(notifier) = deleted.notifier() {
-            self.notifier_gone(session, queue, &notifier.id);
+            self.notifier_gone(session, queue, notifier);
         }
         for body in deleted.into_bodies() {
             self.release_body(body);

@@ -131,7 +131,7 @@ impl<L: Log> Service<L> {
             Written::OverQuota { .. } => None,
         };
         if let Some(notification) = &notification
-            && self.subscribers.notified(queue).is_none()
+            && self.notified(queue).is_none()
         {
             let notification = notification.clone();
             records.push(Record::Notification { queue: recipient_id, notification });

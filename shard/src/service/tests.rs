@@ -20,6 +20,7 @@ use ringpost_store::{IdHasher, MemoryLog};
 use super::*;
 
 mod forms;
+mod services;
 
 const QUOTA: usize = 4;
 const CREDIT: usize = 2;
@@ -45,6 +46,8 @@ struct World {
     version: u16,
     /// Batches that were answered.
     answered: usize,
+    /// What services were told, with the place of their connection.
+    parts: Vec<(u32, ServicePart)>,
 }
 
 struct Queue {
@@ -66,6 +69,7 @@ fn world() -> World {
         links: Arc::default(),
         message_bytes_max: 1 << 20,
         queues_max: 1000,
+        services_max: 2,
         subscriptions_per_connection: 100,
         delivery_credit: CREDIT,
     };
@@ -73,7 +77,7 @@ fn world() -> World {
     let arena = Arena::new(100, 4);
     let store = Store::new(IdHasher::new(&[3; 16]));
     let service = Service::new(config, store, MemoryLog::new(), 0..256, arena, random, Arc::default());
-    World { service, now_secs: 1_000_000, next_corr: 0, version: 18, answered: 0 }
+    World { service, now_secs: 1_000_000, next_corr: 0, version: 18, answered: 0, parts: Vec::new() }
 }
 
 fn session(place: u32, version: u16) -> Arc<Session> {
@@ -87,6 +91,7 @@ fn session(place: u32, version: u16) -> Arc<Session> {
         router_key: DhPrivateKey::from_bytes([9; 32]),
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
+        service: None,
     })
 }
 
@@ -112,11 +117,13 @@ impl World {
         );
         let made = key.map(|key| {
             let router_key = session.router_key.public();
-            key.authorize(&[authorized.for_authorization()], Some(&router_key), &corr_id).unwrap()
+            let claimed = services::claimed(session, command, &authorized);
+            key.authorize(&claimed, Some(&router_key), &corr_id).unwrap()
         });
         let authorization = made.as_ref().map_or(Authorization::None, OwnedAuthorization::as_borrowed);
         let mut out = Vec::new();
-        authorized.write(authorization, None, &mut out);
+        let signature = services::signature(session, command, &authorized);
+        authorized.write(authorization, signature.as_ref(), &mut out);
         out
     }
 
@@ -169,6 +176,7 @@ impl World {
                 Output::Message { conn, message, .. } => {
                     got.push((conn.place, decode(&of(conn), &message.bytes()[2..])));
                 }
+                Output::Service { conn, part } => self.parts.push((conn.place, part)),
             }
         }
         got
@@ -186,7 +194,7 @@ impl World {
     }
 
     fn new_queue(&mut self, session: &Arc<Session>, subscribe: SubscribeMode) -> Queue {
-        self.next_corr += 1;
+        self.next_corr = self.next_corr.wrapping_add(1);
         let key = AuthPrivateKey::ed25519(&[self.next_corr; 32]);
         let dh = DhPrivateKey::from_bytes([self.next_corr; 32]);
         let new = NewQueue {

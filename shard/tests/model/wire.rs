@@ -167,6 +167,7 @@ pub fn received(
     let (conn, bytes) = match output {
         Output::Responses { conn, bytes, .. } => (conn.generation as usize, &bytes[..]),
         Output::Message { conn, message } => (conn.generation as usize, message.bytes()),
+        Output::Service { .. } => return Err("a service is answered, and there is none".into()),
     };
     let format = Format::of_session(SmpVersion(version_of(conn)));
     let mut all = Vec::new();

@@ -72,6 +72,7 @@ impl World {
             links: Arc::default(),
             message_bytes_max: params.message_bytes_max,
             queues_max: 1_000_000,
+            services_max: 1_000,
             subscriptions_per_connection: 1_000_000,
             delivery_credit: CREDIT,
         };
@@ -159,6 +160,7 @@ impl World {
             forwarded: false,
             subscriptions: AtomicUsize::new(0),
             queues_read: AtomicUsize::new(0),
+            service: None,
         }));
         self.spec.versions.push(version);
         self.slots[slot] = Some(n);
