@@ -1,5 +1,6 @@
 //! Invitations that nobody took: messaging queues that no sender has secured, without messages, and not used for long. Contact
-//! addresses are never secured, so nothing tells whether one is in use: they stay, and so do queues that the operator has blocked.
+//! addresses are never secured, so nothing tells whether one is in use: they stay, and so do queues of services, and those that the
+//! operator has blocked.
 
 use ringpost_protocol::command::QueueMode;
 use ringpost_store::{Log, MessageQueue, Queue, QueueIx, Record, Status};
@@ -15,6 +16,8 @@ pub fn is_unused(queue: &Queue<Body>, before: u32) -> bool {
         && queue.mode == Some(QueueMode::Messaging)
         && queue.sender_key.is_none()
         && queue.messages().is_none_or(MessageQueue::is_empty)
+        && queue.recipient_service().is_none()
+        && queue.notifier_service().is_none()
         && !matches!(queue.status(), Status::Blocked(_))
 }
 
