@@ -21,10 +21,11 @@ pub enum Reason {
     LogDamaged = 13,
     LogFailed = 14,
     ImportRejected = 15,
+    NotRunning = 16,
 }
 
 impl Reason {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Other,
         Self::Usage,
         Self::Config,
@@ -40,6 +41,7 @@ impl Reason {
         Self::LogDamaged,
         Self::LogFailed,
         Self::ImportRejected,
+        Self::NotRunning,
     ];
 
     pub const fn code(self) -> u8 {
@@ -72,6 +74,7 @@ impl Reason {
                 "The disk fails, is full or cannot be read: stored data is as it was at the last answer"
             }
             Self::ImportRejected => "Lines of the imported files were rejected; nothing was imported",
+            Self::NotRunning => "The router does not run, or its control port does not answer",
         }
     }
 }
@@ -116,7 +119,7 @@ mod tests {
     fn every_reason_has_a_code_of_its_own() {
         let mut codes: Vec<u8> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         codes.dedup();
-        assert_eq!(codes, (1..=15).collect::<Vec<u8>>());
+        assert_eq!(codes, (1..=16).collect::<Vec<u8>>());
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::address::address;
 use crate::clock::now_secs;
 use crate::exit::{Fatal, Reason};
 use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
+use crate::logging::LogOptions;
+use crate::operator::operation::Operation;
 use crate::paths::{DATA_DIR_VARIABLE, Paths};
 use crate::random::random;
 use crate::settings::{LogLevel, Settings, Shards, StoreSettings, notices};
@@ -37,7 +39,11 @@ pub struct StartOptions {
 pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Result<(), Fatal> {
     let ini = read_ini(paths)?;
     let mut settings = Settings::read(&ini).map_err(|error| config_error(&error))?;
-    logging::start(options.log_level.unwrap_or(settings.log_level))?;
+    logging::start(LogOptions {
+        level: options.log_level.unwrap_or(settings.log_level),
+        is_from_ini: options.log_level.is_none(),
+        format: settings.operator.log_format,
+    })?;
     for notice in notices(&ini) {
         tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
     }
@@ -54,6 +60,7 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
     };
     process_limits::raise_locked_memory();
     settings.limits.connections = process_limits::raise_open_files(settings.limits.connections);
+    let operation = Operation::prepare(paths, &settings, ini)?;
     serve(
         Config {
             listen: listen::listeners(&settings),
@@ -78,13 +85,15 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
                 (Some(store), Some(storage)) => Some(data(store, storage, options.skip_damaged)?),
                 _ => None,
             },
+            active_queues: operation.active_queues(),
         },
+        operation,
         out,
     )
 }
 
 /// Runs the router until a signal or a failure ends it.
-fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
+fn serve(config: Config, operation: Operation, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop_secs = config.limits.stop_secs;
     let (addresses, entries): (Vec<_>, Vec<_>) =
         config.listen.iter().map(|listener| (listener.address, listener.entry)).unzip();
@@ -93,12 +102,19 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     let router = Router::start(config).map_err(start_error)?;
     tell(out, &found(router.recovered()));
     let stop = router.stopper();
-    let counters = router.counter_reader();
+    let operator = router.operator();
+    let operated = operation.start(&operator, router.local_addrs(), &signals)?;
     signals.stops_with(move || stop(StopMode::Graceful));
+    let lines = operated.lines();
+    if !lines.is_empty() {
+        tell(out, &lines);
+    }
     let serving = entries.into_iter().zip(router.local_addrs());
     let serving = serving.map(|(entry, address)| listen::serving(entry, *address));
     tell(out, &serving.collect::<Vec<_>>());
-    router.join().map_err(|error| {
+    let joined = router.join();
+    operated.finish(joined.is_ok());
+    joined.map_err(|error| {
         let message = error.to_string();
         match error {
             FatalError::Log(_) => Fatal::new(Reason::LogFailed, message).remedy(
@@ -109,14 +125,19 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
             ),
         }
     })?;
-    let counted = counters().into_iter().filter(|(_, value)| *value > 0);
+    let counted = operator.counter_sums().into_iter().filter(|(_, value)| *value > 0);
     let counted: Vec<String> = counted.map(|(name, value)| format!("{name}={value}")).collect();
     tracing::info!("since the start: {}", counted.join(" "));
     tell(out, &["Stopped".to_owned()]);
     Ok(())
 }
 
-fn read_ini(paths: &Paths) -> Result<Ini, Fatal> {
+/// The settings of a router that may be running.
+pub fn read_settings(paths: &Paths) -> Result<Settings, Fatal> {
+    Settings::read(&read_ini(paths)?).map_err(|error| config_error(&error))
+}
+
+pub fn read_ini(paths: &Paths) -> Result<Ini, Fatal> {
     let path = paths.ini();
     let mut bytes = Vec::new();
     // One byte more than is allowed tells that there is too much.
@@ -149,7 +170,7 @@ fn refuse_foreign_state(paths: &Paths) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn config_error(error: &IniError) -> Fatal {
+pub fn config_error(error: &IniError) -> Fatal {
     Fatal::new(Reason::Config, error.to_string())
 }
 

@@ -36,6 +36,7 @@ fn help_is_as_recorded_and_fits_80_columns() {
         &["import", "--help"],
         &["export", "--help"],
         &["check", "--help"],
+        &["status", "--help"],
     ] {
         let output = home.run(arguments.iter().copied());
         assert!(output.status.success());
@@ -175,12 +176,7 @@ fn options_of_init_reach_the_ini_and_the_address() {
     let address = format!("smp://{}:secret1@smp.example.com:7001", home.read("fingerprint").trim());
     assert!(text.contains(&format!("Server address: {address}\n")), "{text}");
     assert!(text.contains("Server source code: https://example.com/src\n"), "{text}");
-    // What has no effect yet is said at once, with its line in the ini.
-    let line = 1 + ini.lines().position(|l| l == "log_stats = on").unwrap();
-    assert!(
-        text.contains(&format!("Note: line {line}: [STORE_LOG] log_stats is not supported yet")),
-        "{text}"
-    );
+    assert!(!text.contains("log_stats"), "{text}");
 }
 
 #[test]

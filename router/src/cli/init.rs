@@ -45,7 +45,7 @@ pub struct InitArguments {
     #[arg(long, conflicts_with = "store_log")]
     disable_store_log: bool,
 
-    /// Write `log_stats = on` for daily statistics (no effect yet)
+    /// Write `log_stats = on` for daily statistics
     #[arg(short = 's', long)]
     daily_stats: bool,
 

@@ -4,6 +4,7 @@
 mod init;
 mod migrate;
 mod start;
+mod status;
 mod unsupported;
 
 use std::ffi::OsString;
@@ -43,6 +44,8 @@ enum Command {
     Export(migrate::ExportArguments),
     /// Verify the stored queues and messages of a stopped server, and count them
     Check(migrate::CheckArguments),
+    /// Show what the running server does, as its control port tells it
+    Status(status::StatusArguments),
 }
 
 fn parser() -> clap::Command {
@@ -93,6 +96,10 @@ fn run(matches: &clap::ArgMatches, out: &mut dyn Write, err: &mut dyn Write) -> 
         Command::Start(arguments) => crate::start::start(&paths, &arguments.options(), out),
         Command::Import(arguments) => crate::migrate::import::import(&paths, &arguments.options(), out, err),
         Command::Export(arguments) => crate::migrate::export::export(&paths, &arguments.options(), out, err),
+        Command::Status(arguments) => {
+            let settings = crate::start::read_settings(&paths)?;
+            crate::operator::status::status(&settings, &arguments.options(), out)
+        }
         Command::Check(arguments) => crate::migrate::check::check(&paths, &arguments.options(), out),
     }
 }

@@ -1,6 +1,7 @@
 //! What an ini asks for, as types; and what it says that this version cannot do.
 
 pub mod keys;
+mod operator;
 mod proxy;
 mod values;
 
@@ -16,6 +17,7 @@ use ringpost_store::log::Durability;
 use crate::ini::{Ini, IniError};
 use keys::{AUTH, INACTIVE_CLIENTS, INFORMATION, RINGPOST, STORE_LOG, Support, TRANSPORT, WEB};
 
+pub use operator::{ControlSettings, LogFormat, OperatorSettings};
 use values::Range;
 pub use values::{LogLevel, Shards, shards as parse_shards, valid_password};
 
@@ -52,6 +54,7 @@ pub struct Settings {
     pub queue_quota: usize,
     pub limits: Limits,
     pub proxy: ProxyConfig,
+    pub operator: OperatorSettings,
     /// None: nothing is kept.
     pub store: Option<StoreSettings>,
 }
@@ -122,6 +125,7 @@ impl Settings {
             queue_quota: number(ini, RINGPOST, "queue_quota", values::QUOTA)?.unwrap_or(QUEUE_QUOTA),
             limits: read_limits(ini)?,
             proxy: proxy::read(ini)?,
+            operator: operator::read(ini)?,
             store: read_store(ini)?,
         })
     }
@@ -262,6 +266,7 @@ impl fmt::Debug for Settings {
             .field("queue_quota", &self.queue_quota)
             .field("limits", &self.limits)
             .field("proxy", &self.proxy)
+            .field("operator", &self.operator)
             .field("store", &self.store)
             .finish()
     }

@@ -47,7 +47,15 @@ fn defaults_in_the_list_of_keys_are_those_that_hold() {
 
 #[test]
 fn every_key_that_works_refuses_nonsense_or_is_text() {
-    let free_text = ["source_code", "host", "create_password", "cert", "key"];
+    let free_text = [
+        "source_code",
+        "host",
+        "create_password",
+        "control_port_admin_password",
+        "control_port_user_password",
+        "cert",
+        "key",
+    ];
     for key in keys::KEYS.iter().filter(|key| key.support == Support::Works && !free_text.contains(&key.name))
     {
         let error =
@@ -142,14 +150,14 @@ fn a_wrong_password_is_refused_but_not_shown() {
 #[test]
 fn what_cannot_be_obeyed_is_named_with_its_line() {
     let ini = ini(
-        "[TRANSPORT]\nport = 5223\nport = 443\nwebsockets = off\ncontrol_port = 5224\nPort = 1\n[X]\ny = 1\n",
+        "[TRANSPORT]\nport = 5223\nport = 443\nwebsockets = off\nlog_tls_errors = on\nPort = 1\n[X]\ny = 1\n",
     );
     let seen: Vec<String> = notices(&ini).iter().map(|n| format!("{}: {}", n.line, n.text)).collect();
     assert_eq!(
         seen,
         [
             "3: [TRANSPORT] port is already set in line 2, which counts",
-            "5: [TRANSPORT] control_port is not supported yet, and ignored",
+            "5: [TRANSPORT] log_tls_errors is not supported yet, and ignored",
             "6: [TRANSPORT] Port is unknown, and ignored: is it [TRANSPORT] port?",
             "8: [X] y is unknown, and ignored",
         ]

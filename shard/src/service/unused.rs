@@ -3,7 +3,7 @@
 //! operator has blocked.
 
 use ringpost_protocol::command::QueueMode;
-use ringpost_store::{Log, MessageQueue, Queue, QueueIx, Record, Status};
+use ringpost_store::{Log, MessageQueue, Queue, QueueIx, Status};
 
 use super::Service;
 use super::body::Body;
@@ -24,16 +24,8 @@ pub fn is_unused(queue: &Queue<Body>, before: u32) -> bool {
 impl<L: Log> Service<L> {
     /// Deletes a queue that nobody subscribes to.
     pub(super) fn delete_unused(&mut self, queue: QueueIx) -> Result<(), Refused> {
-        self.append_of(queue, |queue| Record::Delete { queue })?;
-        let Some(deleted) = self.store.delete(queue) else { return Ok(()) };
-        if let Some(link) = deleted.link() {
-            self.config.links.release(self.store.hasher().hash(&link.id));
-        }
-        for body in deleted.into_bodies() {
-            self.release_body(body);
-        }
+        self.end_queue(queue, None)?;
         self.counters.queues_expired.add(1);
-        self.counters.queues.set(self.store.queue_count());
         Ok(())
     }
 }
