@@ -114,7 +114,7 @@ impl Settings {
             expires_on_send: switch(STORE_LOG, "expire_messages_on_send")?.unwrap_or(true),
             unused_queue_days: ini
                 .value(RINGPOST, "unused_queue_days", values::UNUSED_DAYS, values::unused_days)?
-                .flatten(),
+                .filter(|days| *days > 0),
             inactive: switch(INACTIVE_CLIENTS, "disconnect")?.unwrap_or(false).then_some(inactive),
             source_code: ini.value(INFORMATION, "source_code", values::HOST, values::text)?,
             shards: ini.value(RINGPOST, "shards", values::SHARDS, values::shards)?.unwrap_or(Shards::Auto),

@@ -125,10 +125,11 @@ pub fn ports(text: &str) -> Option<Vec<u16>> {
 /// Phones may be off for a month.
 pub const UNUSED_DAYS: &str = "off, or days from 30 to 3650";
 
-pub fn unused_days(text: &str) -> Option<Option<u32>> {
+/// 0: off.
+pub fn unused_days(text: &str) -> Option<u32> {
     match text {
-        "off" => Some(None),
-        _ => Range(30, 3_650).number(text).map(Some),
+        "off" => Some(0),
+        _ => Range(30, 3_650).number(text),
     }
 }
 
