@@ -1,4 +1,4 @@
-//! Random transmissions, right and wrong ones, from several connections at once, some of them over WebSockets, some for relays:
+//! Random transmissions, right and wrong ones, from several connections at once, some of them of web clients, some for relays:
 //! the router survives them all, its answers are always well formed, and at the end nothing is left of what was deleted.
 //!
 //! A failure shows its seed; `RINGPOST_TEST_SEED=<seed> cargo test -p ringpost-shard --test random_input` repeats it.
