@@ -284,6 +284,8 @@ impl World {
             services_max: 1,
             message_ttl_secs: Some(21 * 86_400),
             notification_ttl_secs: 86_400,
+            expires_on_send: true,
+            unused_queue_days: None,
             links: Arc::default(),
             message_bytes_max: 1 << 30,
             queues_max: 1_000_000,

@@ -132,6 +132,8 @@ counters! {
     queues_deleted_secured,
     /// Active queues that the operator blocked.
     queues_blocked,
+    /// Of those deleted, invitations that nobody took.
+    queues_expired,
     messages_received,
     messages_received_notified,
     messages_delivered,

@@ -96,6 +96,8 @@ impl Bench {
             queue_quota: 4,
             message_ttl_secs: None,
             notification_ttl_secs: 1_000,
+            expires_on_send: true,
+            unused_queue_days: None,
             links: Arc::default(),
             message_bytes_max: 1 << 20,
             queues_max: 1_000_000,

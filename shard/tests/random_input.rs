@@ -1,5 +1,5 @@
-//! Random transmissions, right and wrong ones, from several connections at once: the router survives them all, its
-//! answers are always well formed, and at the end nothing is left of what was deleted.
+//! Random transmissions, right and wrong ones, from several connections at once, some of them of web clients, some for relays:
+//! the router survives them all, its answers are always well formed, and at the end nothing is left of what was deleted.
 //!
 //! A failure shows its seed; `RINGPOST_TEST_SEED=<seed> cargo test -p ringpost-shard --test random_input` repeats it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -9,15 +9,18 @@ mod common;
 use std::io::Write;
 
 use common::tls::reset;
-use common::{Client, Ended, Options, Prepared, Queue, TestRouter};
+use common::{Client, Ended, Options, Prepared, Queue, TestRouter, Web};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
-use ringpost_protocol::command::{Command, MsgFlags, NewQueue, QueueMode, QueueRequest, SubscribeMode};
+use ringpost_protocol::command::{
+    Command, MsgFlags, NewQueue, QueueMode, QueueRequest, RouterBinary, SubscribeMode,
+};
 use ringpost_protocol::crypto::{AuthPrivateKey, DhPrivateKey};
 use ringpost_protocol::limits::{BLOCK_BYTES, BLOCK_CONTENT_BYTES};
 use ringpost_protocol::response::Response;
 use ringpost_protocol::version::SmpVersion;
 use ringpost_shard::limits::Limits;
+use ringpost_shard::proxy::PADDED_BYTES;
 
 const CONNECTIONS: usize = 6;
 const STEPS: usize = 500;
@@ -65,11 +68,14 @@ struct World {
     queues: Vec<Queue>,
     /// What was delivered of late: recipient IDs and message IDs.
     messages: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Sessions of the router with itself as a relay.
+    relay_sessions: Vec<Vec<u8>>,
 }
 
 impl World {
     fn start(shards: usize, seed: u64) -> Self {
         let router = TestRouter::with(shards, |config| {
+            common::web::with_web_entries(config);
             config.queue_quota = 8;
             config.limits = Limits {
                 handshake_secs: 2,
@@ -84,8 +90,15 @@ impl World {
         });
         let control = Client::connect(&router);
         let random = Random(ChaCha20Rng::seed_from_u64(seed));
-        let mut world =
-            Self { router, random, clients: Vec::new(), control, queues: Vec::new(), messages: Vec::new() };
+        let mut world = Self {
+            router,
+            random,
+            clients: Vec::new(),
+            control,
+            queues: Vec::new(),
+            messages: Vec::new(),
+            relay_sessions: Vec::new(),
+        };
         for _ in 0..CONNECTIONS {
             let client = world.connect();
             world.clients.push(client);
@@ -100,7 +113,8 @@ impl World {
         let versions = SmpVersion::V6.0..=SmpVersion::MAX.0;
         let version = versions.clone().nth(self.random.below(versions.count())).unwrap();
         let session_key = version > 6 && !self.random.one_in(4);
-        Client::open(&self.router, Options { session_key, ..Options::version(version) }).unwrap()
+        let web = self.random.one_in(3).then(|| Web::browser(&self.router));
+        Client::open(&self.router, Options { session_key, web, ..Options::version(version) }).unwrap()
     }
 
     fn create(&mut self) {
@@ -125,8 +139,43 @@ impl World {
         }
     }
 
+    /// A command for a relay, or of one. Boxes hold anything.
+    fn proxied(&mut self, place: usize) -> Prepared {
+        let random = &mut self.random;
+        let port = if random.one_in(4) { 1 } else { self.router.address.port() }.to_string();
+        let key_hash = self.router.credentials.ca_fingerprint;
+        let session = random.pick(&self.relay_sessions).cloned().unwrap_or_default();
+        let entity = if random.one_in(4) { random.bytes(32) } else { session };
+        let sealed_bytes = match random.below(3) {
+            0 => random.below(16_300),
+            1 => PADDED_BYTES,
+            _ => PADDED_BYTES + 16,
+        };
+        let sealed = random.bytes(sealed_bytes);
+        let key = DhPrivateKey::from_bytes(*random.bytes(32).first_chunk().unwrap()).public();
+        let version = SmpVersion(u16::try_from(random.below(25)).unwrap());
+        let (entity, command) = match random.below(4) {
+            0 => {
+                let router =
+                    RouterBinary { hosts: vec![b"127.0.0.1"], port: port.as_bytes(), key_hash: &key_hash };
+                (Vec::new(), Command::Prxy { router, basic_auth: None })
+            }
+            1 => (Vec::new(), Command::Rfwd(&sealed)),
+            _ => (entity, Command::Pfwd { version, key, transmission: &sealed }),
+        };
+        let mut prepared = self.clients[place].prepare(None, &entity, &command);
+        if self.random.one_in(10) {
+            self.random.damage(&mut prepared.bytes);
+        }
+        prepared.bytes.truncate(BLOCK_CONTENT_BYTES - 2);
+        prepared
+    }
+
     /// A transmission for one of the queues, mostly right.
     fn transmission(&mut self, place: usize) -> Prepared {
+        if self.random.one_in(8) {
+            return self.proxied(place);
+        }
         let random = &mut self.random;
         let Some(mut queue) = random.pick(&self.queues).cloned() else {
             return self.clients[place].prepare(None, &[], &Command::Ping);
@@ -226,7 +275,9 @@ impl World {
             // A block that does not open, or whose padding may be wrong.
             3 => {
                 let block = self.random.bytes(BLOCK_BYTES);
-                self.clients[place].tls.write(&block)
+                let tls = &mut self.clients[place].tls;
+                // Over a WebSocket also as frames of any kind.
+                if self.random.one_in(2) { tls.write(&block) } else { tls.write_plain(&block) }
             }
             // No TLS record.
             4 => {
@@ -271,6 +322,7 @@ impl World {
                 Response::Msg { msg_id, .. } => {
                     self.messages.push((received.entity_id.clone(), msg_id.to_vec()));
                 }
+                Response::Pkey { session_id, .. } => self.relay_sessions.push(session_id.to_vec()),
                 _ => {}
             }
         }
@@ -288,6 +340,7 @@ impl World {
             Err(_) => self.clients[place] = self.connect(),
         }
         self.messages.drain(..self.messages.len().saturating_sub(20));
+        self.relay_sessions.drain(..self.relay_sessions.len().saturating_sub(3));
     }
 
     fn run(mut self) {
@@ -308,8 +361,10 @@ impl World {
         }
         self.control.ping();
         drop(self.control);
-        for gauge in ["connections", "handshakes", "messages", "message_bytes", "subscriptions", "arena_lent"]
-        {
+        assert!(!self.relay_sessions.is_empty(), "no relay was met");
+        // Both ends of the session with itself may stay.
+        self.router.wait_until("few connections", |counters| counters["connections"] <= 2);
+        for gauge in ["handshakes", "messages", "message_bytes", "subscriptions", "arena_lent"] {
             self.router.wait_for(gauge, 0);
         }
         let counters = self.router.counters();

@@ -40,6 +40,10 @@ pub struct Settings {
     pub create_password: Option<String>,
     pub message_ttl_secs: u64,
     pub notification_ttl_secs: u64,
+    pub expires_on_start: bool,
+    pub expires_on_send: bool,
+    /// None: invitations that nobody takes stay.
+    pub unused_queue_days: Option<u32>,
     pub inactive: Option<InactiveClients>,
     pub source_code: Option<String>,
     pub shards: Shards,
@@ -106,6 +110,11 @@ impl Settings {
             create_password: ini.secret(AUTH, "create_password", values::PASSWORD, values::password)?,
             message_ttl_secs: ttl_days * 86_400,
             notification_ttl_secs: ttl_hours * 3_600,
+            expires_on_start: switch(STORE_LOG, "expire_messages_on_start")?.unwrap_or(true),
+            expires_on_send: switch(STORE_LOG, "expire_messages_on_send")?.unwrap_or(true),
+            unused_queue_days: ini
+                .value(RINGPOST, "unused_queue_days", values::UNUSED_DAYS, values::unused_days)?
+                .filter(|days| *days > 0),
             inactive: switch(INACTIVE_CLIENTS, "disconnect")?.unwrap_or(false).then_some(inactive),
             source_code: ini.value(INFORMATION, "source_code", values::HOST, values::text)?,
             shards: ini.value(RINGPOST, "shards", values::SHARDS, values::shards)?.unwrap_or(Shards::Auto),
@@ -246,6 +255,9 @@ impl fmt::Debug for Settings {
             .field("create_password", &self.create_password.as_ref().map(|_| "..."))
             .field("message_ttl_secs", &self.message_ttl_secs)
             .field("notification_ttl_secs", &self.notification_ttl_secs)
+            .field("expires_on_start", &self.expires_on_start)
+            .field("expires_on_send", &self.expires_on_send)
+            .field("unused_queue_days", &self.unused_queue_days)
             .field("inactive", &self.inactive)
             .field("source_code", &self.source_code)
             .field("shards", &self.shards)

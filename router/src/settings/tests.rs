@@ -69,15 +69,18 @@ fn every_key_that_works_refuses_nonsense_or_is_text() {
 fn values_are_read() {
     let read = settings(
         "[TRANSPORT]\nport = 5223, 443\nhost = a.example,b.onion\n[AUTH]\nnew_queues = off\ncreate_password = p#w\n\
-         [STORE_LOG]\nexpire_messages_days = 2\n[INACTIVE_CLIENTS]\ndisconnect = on\nttl = 60\n\
+         [STORE_LOG]\nexpire_messages_days = 2\nexpire_messages_on_start = off\nexpire_messages_on_send = off\n\
+         [INACTIVE_CLIENTS]\ndisconnect = on\nttl = 60\n\
          [RINGPOST]\nshards = 3\nlisten = 127.0.0.1, [::1]\nlog_level = debug\nqueue_quota = 9\ntls_x448 = off\n\
-         session_memory_mib = 8\noutbox_kib = 32\nconnections = 77\nstop_timeout_secs = 1\n",
+         session_memory_mib = 8\noutbox_kib = 32\nconnections = 77\nstop_timeout_secs = 1\nunused_queue_days = 90\n",
     )
     .unwrap();
     assert_eq!(read.ports, [5223, 443]);
     assert_eq!(read.host, "a.example,b.onion");
     assert_eq!((read.allow_new_queues, read.create_password.as_deref()), (false, Some("p#w")));
     assert_eq!(read.message_ttl_secs, 2 * 86_400);
+    assert_eq!((read.expires_on_start, read.expires_on_send), (false, false));
+    assert_eq!(read.unused_queue_days, Some(90));
     assert_eq!(read.inactive, Some(InactiveClients { ttl_secs: 60, check_interval_secs: 3_600 }));
     assert_eq!(read.shards, Shards::Fixed(3.try_into().unwrap()));
     assert_eq!(read.listen, ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
@@ -123,6 +126,7 @@ fn wrong_values_are_refused_with_their_line() {
         ("[RINGPOST]\nlisten", "localhost"),
         ("[RINGPOST]\nqueue_quota", "99999999999999999999999999"),
         ("[STORE_LOG]\nexpire_messages_days", "0"),
+        ("[RINGPOST]\nunused_queue_days", "29"),
         ("[STORE_LOG]\nstore_messages", "journal"),
         ("[STORE_LOG]\nstore_queues", "database"),
         ("[INACTIVE_CLIENTS]\nttl", "1.5"),

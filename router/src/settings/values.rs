@@ -122,6 +122,17 @@ pub fn ports(text: &str) -> Option<Vec<u16>> {
     list(text, port)
 }
 
+/// Phones may be off for a month.
+pub const UNUSED_DAYS: &str = "off, or days from 30 to 3650";
+
+/// 0: off.
+pub fn unused_days(text: &str) -> Option<u32> {
+    match text {
+        "off" => Some(0),
+        _ => Range(30, 3_650).number(text),
+    }
+}
+
 pub fn websockets(text: &str) -> Option<Vec<u16>> {
     match text {
         "off" => Some(Vec::new()),

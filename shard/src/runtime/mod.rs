@@ -64,6 +64,7 @@ pub(crate) struct RouterConfig {
     pub versions: VersionRange,
     pub limits: Limits,
     pub expiry_interval_secs: u64,
+    pub expires_on_start: bool,
     pub shards: usize,
     pub proxy: ProxyConfig,
     pub relays: RelayDirectory,

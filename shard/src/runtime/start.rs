@@ -69,6 +69,12 @@ pub struct Config {
     pub notification_ttl_secs: u64,
     /// Between two rounds of the search for expired messages.
     pub expiry_interval_secs: u64,
+    /// The first round is at the start, not after that time.
+    pub expires_on_start: bool,
+    /// A SEND drops what is too old in its queue first.
+    pub expires_on_send: bool,
+    /// Invitations that nobody took in so many days are deleted. None: never.
+    pub unused_queue_days: Option<u32>,
     pub queue_quota: usize,
     pub inactive: Option<InactiveClients>,
     pub limits: Limits,
@@ -184,6 +190,7 @@ impl Router {
             versions: config.versions,
             limits,
             expiry_interval_secs: config.expiry_interval_secs,
+            expires_on_start: config.expires_on_start,
             shards,
             proxy: config.proxy,
             relays: RelayDirectory::default(),
@@ -196,6 +203,8 @@ impl Router {
             queue_quota: config.queue_quota,
             message_ttl_secs: config.message_ttl_secs,
             notification_ttl_secs: config.notification_ttl_secs,
+            expires_on_send: config.expires_on_send,
+            unused_queue_days: config.unused_queue_days,
             links: Arc::clone(&links),
             message_bytes_max: limits.message_bytes / shards,
             queues_max: limits.queues.div_ceil(shards),

@@ -18,6 +18,7 @@
 //! | `services` | clients that receive for many queues under one certificate |
 //! | `delivery`, `body` | messages at rest and on their way out |
 //! | `info` | the answer to QUE |
+//! | `unused` | invitations that nobody took |
 //! | `mutation` | faults put in on purpose, for the simulation |
 
 mod activity;
@@ -39,6 +40,7 @@ mod sender;
 mod services;
 mod session;
 mod subscribers;
+mod unused;
 mod verify;
 
 #[cfg(test)]
@@ -74,7 +76,7 @@ use crate::links::LinkDirectory;
 use crate::proxy::Reply;
 use activity::ActivityLedger;
 use bodies::{Cache, Fetching};
-use commands::Executed;
+use commands::{Executed, SECS_PER_DAY};
 use ledger::Held;
 use proven::Proven;
 use subscribers::Subscribers;
@@ -89,8 +91,12 @@ pub struct ServiceConfig {
     pub queue_quota: usize,
     /// Messages are dropped after this time. None: never.
     pub message_ttl_secs: Option<u64>,
+    /// A SEND drops what is too old in its queue first, so that it does not count.
+    pub expires_on_send: bool,
     /// Kept notifications are dropped after this time.
     pub notification_ttl_secs: u64,
+    /// Invitations that nobody took in so many days are deleted. None: never.
+    pub unused_queue_days: Option<u32>,
     /// Of all shards.
     pub links: Arc<LinkDirectory>,
     /// This shard's part of the limit of bodies in memory. Above it the oldest are left to the log; where the log keeps
@@ -387,6 +393,9 @@ impl<L: Log> Service<L> {
         let before_secs =
             self.config.message_ttl_secs.map_or(0, |ttl_secs| now_secs.saturating_sub(ttl_secs));
         let notified_before_secs = now_secs.saturating_sub(self.config.notification_ttl_secs);
+        let today = u32::try_from(now_secs / SECS_PER_DAY).unwrap_or(u32::MAX);
+        let unused_before = self.config.unused_queue_days.map_or(0, |days| today.saturating_sub(days));
+        let is_unused = |queue: &ringpost_store::Queue<Body>| unused::is_unused(queue, unused_before);
         let is_old = |queue: &ringpost_store::Queue<Body>| {
             let first = queue.messages().and_then(|messages| messages.first());
             let kept = queue.notifier().and_then(|notifier| notifier.notifications().first());
@@ -397,14 +406,18 @@ impl<L: Log> Service<L> {
         let old: Vec<QueueIx> = self
             .store
             .queues_between(self.expiry_place..end)
-            .filter(|(_, queue)| is_old(queue))
+            .filter(|(ix, queue)| is_old(queue) || (is_unused(queue) && !self.subscribers.is_waited_for(*ix)))
             .map(|(ix, _)| ix)
             .take(EXPIRY_STEP_OLD_QUEUES)
             .collect();
         for queue in &old {
-            let expired = self
-                .expire_queue(*queue, before_secs)
-                .and_then(|()| self.expire_notifications(*queue, notified_before_secs));
+            let is_unused = self.store.queue(*queue).is_some_and(is_unused);
+            let expired = if is_unused && !self.subscribers.is_waited_for(*queue) {
+                self.delete_unused(*queue)
+            } else {
+                self.expire_queue(*queue, before_secs)
+                    .and_then(|()| self.expire_notifications(*queue, notified_before_secs))
+            };
             if expired.is_err() {
                 // The log is behind, or there is no space: the same step again later.
                 return true;

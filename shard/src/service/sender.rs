@@ -96,7 +96,7 @@ impl<L: Log> Service<L> {
             self.counters.messages_refused_memory.add(1);
             return Next::Answer(ErrorType::Store("the router's memory for messages is full".into()));
         }
-        if let Some(ttl_secs) = self.config.message_ttl_secs {
+        if let Some(ttl_secs) = self.config.message_ttl_secs.filter(|_| self.config.expires_on_send) {
             let before_secs = now_secs.saturating_sub(ttl_secs);
             if self.store.first_message(queue).is_some_and(|first| first.received_secs < before_secs) {
                 self.deliver_now(batch.session.conn, queue);

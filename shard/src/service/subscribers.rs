@@ -270,6 +270,11 @@ impl Subscribers {
         }
     }
 
+    /// Whether a connection would be told of what happens to a queue.
+    pub fn is_waited_for(&self, queue: QueueIx) -> bool {
+        self.by_queue.contains_key(&queue) || self.by_notified.contains_key(&queue)
+    }
+
     /// Forgets a connection and its subscriptions.
     pub fn remove_connection(&mut self, conn: ConnRef) {
         let Some(peer) = self.peers.remove(&conn) else { return };

@@ -65,6 +65,8 @@ fn world() -> World {
         queue_quota: QUOTA,
         message_ttl_secs: Some(1000),
         notification_ttl_secs: 1000,
+        expires_on_send: true,
+        unused_queue_days: None,
         links: Arc::default(),
         message_bytes_max: 1 << 20,
         queues_max: 1000,

@@ -198,3 +198,32 @@ fn nothing_is_lost_in_the_relaxed_modes_when_the_stop_is_orderly() {
         assert!(found == expected, "{durability:?}");
     }
 }
+
+#[test]
+fn old_messages_are_looked_for_at_the_start_if_that_is_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let router = start(directory.path(), 2);
+    let mut client = Client::connect(&router);
+    let queue = Queue::only_created(&mut client);
+    client.send_message(&queue, b"old soon").assert_ok();
+    drop(client);
+    router.request_stop(StopMode::Graceful);
+    router.join();
+    std::thread::sleep(Duration::from_millis(2_100));
+    for is_wanted in [false, true] {
+        let router = TestRouter::with(2, |config| {
+            config.data = Some(data(directory.path()));
+            config.message_ttl_secs = Some(1);
+            config.expires_on_start = is_wanted;
+        });
+        if is_wanted {
+            router.wait_for("messages_expired", 1);
+        } else {
+            // The time of two looks at all connections, with the first of which the search would begin.
+            std::thread::sleep(Duration::from_millis(1_200));
+            assert_eq!((router.counter("messages"), router.counter("messages_expired")), (1, 0));
+        }
+        router.request_stop(StopMode::Graceful);
+        router.join();
+    }
+}

@@ -160,6 +160,8 @@ pub struct Params {
     pub ttl_secs: u64,
     pub notification_ttl_secs: u64,
     pub has_password: bool,
+    pub expires_on_send: bool,
+    pub unused_queue_days: Option<u32>,
     pub message_bytes_max: usize,
     pub shards: usize,
 }
@@ -172,6 +174,8 @@ pub fn plan(seed: u64) -> (Params, Vec<Action>) {
         ttl_secs: 1_000,
         notification_ttl_secs: 500,
         has_password: random.chance(15),
+        expires_on_send: random.chance(70),
+        unused_queue_days: random.chance(40).then_some(30),
         message_bytes_max: [1, 20_000, 1 << 20, 1 << 20][random.index(4)],
         shards: 1 + random.index(3),
     };
@@ -204,7 +208,7 @@ impl Planner {
         match self.random.below(100) {
             0..=2 => self.connect(slot),
             3 => Action::Disconnect { slot },
-            4..=5 => Action::Pass { secs: [1, 100, 499, 501, 1_001][self.random.index(5)] },
+            4..=5 => Action::Pass { secs: [1, 100, 499, 501, 1_001, 20 * 86_400][self.random.index(6)] },
             6..=7 => Action::Expire,
             8 => Action::Restart { shards: 1 + self.random.index(3) },
             9 => {

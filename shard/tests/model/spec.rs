@@ -12,6 +12,7 @@ use crate::words::{Refusal, credentials, words};
 /// Notifications that are kept for a notifier that is away. Ours: the reference keeps all.
 const KEPT_MAX: usize = 16;
 const ID_BYTES: usize = 24;
+const SECS_PER_DAY: u64 = 86_400;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Status {
@@ -53,6 +54,8 @@ pub struct Queue {
     /// Who used GET, and what it got.
     pub got: BTreeMap<Conn, Option<Number>>,
     pub is_deleted: bool,
+    /// The day of its last use.
+    used_day: u64,
 }
 
 impl Queue {
@@ -98,6 +101,7 @@ pub struct Spec {
     pub notification_ttl_secs: u64,
     pub password: Option<&'static str>,
     pub expires_on_send: bool,
+    pub unused_queue_days: Option<u64>,
     pub next_number: Number,
     pub events: Vec<Event>,
 }
@@ -212,6 +216,7 @@ impl Spec {
             subscriber: subscribe.then_some((conn, None)),
             got: BTreeMap::new(),
             is_deleted: false,
+            used_day: self.now_secs / SECS_PER_DAY,
         });
         Ok(said)
     }
@@ -235,6 +240,7 @@ impl Spec {
         match &request.command {
             Command::Off => {
                 self.queues[at].status = Status::Off;
+                self.note_use(at);
                 return ok();
             }
             Command::Del => {
@@ -243,6 +249,7 @@ impl Spec {
             }
             _ => self.refuse_blocked(at)?,
         }
+        self.note_use(at);
         let link_is_taken = |id: &Id| self.has_link(id);
         let queue = &self.queues[at];
         match &request.command {
@@ -298,6 +305,10 @@ impl Spec {
             // RKEY on what is no contact address.
             _ => Err(Refusal::Auth),
         }
+    }
+
+    fn note_use(&mut self, at: usize) {
+        self.queues[at].used_day = self.now_secs / SECS_PER_DAY;
     }
 
     fn secure(&mut self, at: usize, key: Key) -> Answer {
@@ -405,6 +416,7 @@ impl Spec {
             return Err(Refusal::Auth);
         }
         self.refuse_blocked(at)?;
+        self.note_use(at);
         self.secure(at, key)
     }
 
@@ -414,6 +426,7 @@ impl Spec {
             return Err(Refusal::Auth);
         }
         self.refuse_blocked(at)?;
+        self.note_use(at);
         self.secure(at, key)?;
         self.link_data(at)
     }
@@ -424,6 +437,7 @@ impl Spec {
             return Err(Refusal::Auth);
         }
         self.refuse_blocked(at)?;
+        self.note_use(at);
         self.link_data(at)
     }
 
@@ -463,6 +477,7 @@ impl Spec {
         if !is_allowed {
             return Err(Refusal::Auth);
         }
+        self.note_use(at);
         let bytes_max = match self.versions[conn] {
             ..8 => 16_088,
             8..11 => 16_064,
@@ -524,16 +539,27 @@ impl Spec {
         }
     }
 
-    /// Everything that is too old goes.
+    /// Everything that is too old goes, and invitations that nobody took.
     pub fn expire(&mut self) {
         let before_secs = self.now_secs - self.notification_ttl_secs;
+        let unused_before = self.unused_queue_days.map_or(0, |days| self.now_secs / SECS_PER_DAY - days);
         for at in 0..self.queues.len() {
+            let had_messages = !self.queues[at].messages.is_empty();
             self.expire_messages(at);
-            if let Some(notifier) = &mut self.queues[at].notifier {
+            let queue = &mut self.queues[at];
+            if let Some(notifier) = &mut queue.notifier {
                 while notifier.kept.front().is_some_and(|(_, secs)| *secs < before_secs) {
                     notifier.kept.pop_front();
                 }
             }
+            let is_subscribed = queue.subscriber.is_some()
+                || queue.notifier.as_ref().is_some_and(|notifier| notifier.subscriber.is_some());
+            let is_invitation = queue.mode == Some(Mode::Messaging) && queue.sender_key.is_none();
+            // One that lost its messages in this round goes in the next.
+            let is_blocked = matches!(queue.status, Status::Blocked(..));
+            queue.is_deleted |= queue.used_day < unused_before
+                && is_invitation
+                && !(had_messages || is_subscribed || is_blocked);
         }
     }
 

@@ -142,6 +142,8 @@ impl World {
             queue_quota: quota,
             message_ttl_secs: ttl_secs,
             notification_ttl_secs: 86_400,
+            expires_on_send: true,
+            unused_queue_days: None,
             links: Arc::default(),
             message_bytes_max: [1, 20_000, 60_000, 1 << 20][random.index(4)],
             queues_max: [2, 1_000, 1_000][random.index(3)],
