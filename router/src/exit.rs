@@ -21,10 +21,14 @@ pub enum Reason {
     LogDamaged = 13,
     LogFailed = 14,
     ImportRejected = 15,
+    FileMissing = 16,
+    Fingerprint = 17,
+    CertificateExpired = 18,
+    Descriptors = 19,
 }
 
 impl Reason {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Other,
         Self::Usage,
         Self::Config,
@@ -40,6 +44,10 @@ impl Reason {
         Self::LogDamaged,
         Self::LogFailed,
         Self::ImportRejected,
+        Self::FileMissing,
+        Self::Fingerprint,
+        Self::CertificateExpired,
+        Self::Descriptors,
     ];
 
     pub const fn code(self) -> u8 {
@@ -51,10 +59,8 @@ impl Reason {
         match self {
             Self::Other => "Something that has no code of its own; the message says what",
             Self::Usage => "The command line is wrong, or asks for what is not supported",
-            Self::Config => "The ini is missing, unreadable or wrong; the message has the line",
-            Self::Certificate => {
-                "A certificate, key or fingerprint is missing, or does not belong to the others"
-            }
+            Self::Config => "The ini is wrong; the message has the line",
+            Self::Certificate => "A certificate or key cannot be used, or does not belong to the others",
             Self::AlreadyInitialized => {
                 "`init` would overwrite a router, `import` its queues, or `export` files that are there"
             }
@@ -72,6 +78,12 @@ impl Reason {
                 "The disk fails, is full or cannot be read: stored data is as it was at the last answer"
             }
             Self::ImportRejected => "Lines of the imported files were rejected; nothing was imported",
+            Self::FileMissing => {
+                "The ini, a certificate, a key or the fingerprint is missing or cannot be read"
+            }
+            Self::Fingerprint => "The fingerprint file does not match ca.crt",
+            Self::CertificateExpired => "A certificate has expired, or is not valid yet",
+            Self::Descriptors => "The limit of open files is too low: raise it",
         }
     }
 }
@@ -116,7 +128,7 @@ mod tests {
     fn every_reason_has_a_code_of_its_own() {
         let mut codes: Vec<u8> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         codes.dedup();
-        assert_eq!(codes, (1..=15).collect::<Vec<u8>>());
+        assert_eq!(codes, (1..=19).collect::<Vec<u8>>());
     }
 
     #[test]

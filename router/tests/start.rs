@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
-use support::{Home, Running, free_port, stderr};
+use support::{Home, Running, assert_fails, free_port, stderr, stdout};
 
 #[test]
 fn a_router_says_who_it_is_and_accepts_connections() {
@@ -138,22 +138,6 @@ fn a_second_router_is_kept_out_of_the_data_directory() {
 }
 
 #[test]
-fn queues_of_the_reference_are_not_passed_over() {
-    for name in ["smp-server-store.log", "smp-server-messages.log"] {
-        let home = Home::initialized(free_port());
-        let path = home.data().join(name);
-        std::fs::write(&path, "").unwrap();
-        let output = home.run(["start"]);
-        let errors = stderr(&output);
-        assert_eq!(output.status.code(), Some(3), "{errors}");
-        assert!(
-            errors.contains(&path.display().to_string()) && errors.contains("SMP_SERVER_LOG_PATH"),
-            "{errors}"
-        );
-    }
-}
-
-#[test]
 fn signals_that_come_together_are_one_request() {
     let home = Home::initialized(free_port());
     let router = Running::start(home.smp_server(["start"]));
@@ -214,6 +198,32 @@ fn too_little_locked_memory_has_its_own_exit_code() {
     let errors = stderr(&output);
     assert_eq!(output.status.code(), Some(8), "{errors}");
     assert!(errors.contains("locked memory") && errors.contains("ulimit -l"), "{errors}");
+}
+
+#[test]
+fn too_few_descriptors_have_their_own_exit_code() {
+    let home = Home::initialized(free_port());
+    let mut shell = home.command("sh");
+    shell.args(["-c", "ulimit -n 1000 && exec \"$0\" start", env!("CARGO_BIN_EXE_smp-server")]);
+    let output = shell.output().unwrap();
+    assert_fails(&output, 19, &["1000 open files are allowed", "LimitNOFILE", "ulimit -n"]);
+    let errors = stderr(&output);
+    assert_eq!(errors.lines().filter(|line| !line.contains(" WARN ")).count(), 2, "{errors}");
+}
+
+#[test]
+fn maintenance_looks_and_ends() {
+    let home = Home::initialized(free_port());
+    for options in
+        [&["--maintenance"][..], &["-m", "--compact-log", "--confirm-migrations", "up", "--skip-warnings"]]
+    {
+        let output = home.run(["start"].iter().chain(options).copied());
+        let text = stdout(&output);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(text.contains("Maintenance completed") && !text.contains("Serving"), "{text}");
+    }
+    std::fs::remove_file(home.config("server.key")).unwrap();
+    assert_fails(&home.run(["start", "-m"]), 16, &["server.key"]);
 }
 
 #[test]
