@@ -11,6 +11,7 @@ use ringpost_protocol::certificate::{
 };
 use zeroize::Zeroizing;
 
+use crate::clock::now_secs;
 use crate::exit::{Fatal, Reason};
 use crate::paths::Paths;
 use crate::settings::WebSettings;
@@ -82,11 +83,16 @@ pub fn load_web(web: &WebSettings) -> Result<WebCertificate, Fatal> {
         })
     };
     let (certificate, key) = (read(&web.certificate)?, read(&web.key)?);
-    WebCertificate::from_pem(&certificate, &key).map_err(|error| {
+    let loaded = WebCertificate::from_pem(&certificate, &key).map_err(|error| {
         let (certificate, key) = (web.certificate.display(), web.key.display());
         let message = format!("web clients: {certificate} and {key}: {error}");
         Fatal::new(Reason::Certificate, message).remedy(REMEDY)
-    })
+    })?;
+    // The apps are served all the same.
+    if loaded.not_after_secs() < now_secs() {
+        tracing::warn!("web clients: the certificate {} has expired", web.certificate.display());
+    }
+    Ok(loaded)
 }
 
 fn warn_of_weaknesses(paths: &Paths, credentials: &RouterCredentials, now_secs: i64) {

@@ -8,6 +8,7 @@
 //! | [`migrate`] | to and from the reference implementation; checking what is stored |
 //! | `certificates`, `removal` | another online certificate; the end of a router |
 //! | `takeover` | where the binary of the reference was replaced by ours |
+//! | `web` | pages for browsers |
 //! | [`ini`], `configuration` | reads ini files and remembers the lines |
 //! | [`settings`] | what an ini asks for, as types; which keys there are |
 //! | [`storage`] | the data directory: its lock, and where the log and the key of the ID hash are |
@@ -42,3 +43,4 @@ mod removal;
 mod signals;
 mod takeover;
 mod version;
+mod web;

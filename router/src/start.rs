@@ -15,7 +15,8 @@ use crate::paths::Paths;
 use crate::random::random;
 use crate::settings::{LogLevel, Settings, Shards, StoreSettings, notices};
 use crate::storage::Storage;
-use crate::{configuration, identity, listen, logging, process_limits, signals, takeover, version};
+use crate::web::Web;
+use crate::{configuration, identity, listen, logging, process_limits, signals, takeover, version, web};
 
 /// Between two looks for expired messages, as the reference.
 const EXPIRY_INTERVAL_SECS: u64 = 7_200;
@@ -59,12 +60,14 @@ pub fn start(
         takeover::warn_of_unread_state(paths);
     }
     if options.maintenance {
+        web::write(&settings);
         check(paths, &CheckOptions::default(), out)?;
         tell(out, &["Maintenance completed: the server can be started".to_owned()]);
         return Ok(());
     }
     // Held until the router has stopped.
     let storage = settings.store.is_some().then(|| Storage::open(&paths.data_dir)).transpose()?;
+    let pages = Web::prepare(&settings, web.as_ref())?;
     let shards = shard_count(options.shards.unwrap_or(settings.shards));
     tell(out, &about(&settings, &credentials, shards));
     let id_hash_key = match &storage {
@@ -78,6 +81,8 @@ pub fn start(
             shards,
             credentials,
             tls: TlsOptions { x448: settings.tls_x448, web },
+            log_tls_errors: settings.log_tls_errors,
+            pages: pages.pages.clone(),
             versions: versions(),
             id_hash_key,
             allow_new_queues: settings.allow_new_queues,
@@ -85,6 +90,8 @@ pub fn start(
             message_ttl_secs: Some(settings.message_ttl_secs),
             notification_ttl_secs: settings.notification_ttl_secs,
             expiry_interval_secs: EXPIRY_INTERVAL_SECS,
+            expire_on_start: settings.expire_on_start,
+            expire_on_send: settings.expire_on_send,
             queue_quota: settings.queue_quota,
             inactive: settings.inactive,
             limits: settings.limits,
@@ -94,12 +101,13 @@ pub fn start(
                 _ => None,
             },
         },
+        pages,
         out,
     )
 }
 
 /// Runs the router until a signal or a failure ends it.
-fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
+fn serve(config: Config, pages: Web, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop_secs = config.limits.stop_secs;
     let (addresses, entries): (Vec<_>, Vec<_>) =
         config.listen.iter().map(|listener| (listener.address, listener.entry)).unzip();
@@ -112,7 +120,9 @@ fn serve(config: Config, out: &mut dyn Write) -> Result<(), Fatal> {
     signals.stops_with(move || stop(StopMode::Graceful));
     let serving = entries.into_iter().zip(router.local_addrs());
     let serving = serving.map(|(entry, address)| listen::serving(entry, *address));
-    tell(out, &serving.collect::<Vec<_>>());
+    let mut lines: Vec<String> = serving.collect();
+    lines.extend(pages.serve()?);
+    tell(out, &lines);
     router.join().map_err(|error| {
         let message = error.to_string();
         match error {
@@ -156,7 +166,8 @@ fn about(settings: &Settings, credentials: &RouterCredentials, shards: usize) ->
         format!("Fingerprint: {fingerprint}"),
         format!("Server address: {}", address(&fingerprint, None, &settings.host, &settings.ports)),
     ];
-    lines.extend(settings.source_code.as_ref().map(|uri| format!("Server source code: {uri}")));
+    let source_code = settings.information.source_code.as_ref();
+    lines.extend(source_code.map(|uri| format!("Server source code: {uri}")));
     lines.extend([
         format!("Shards: {shards}"),
         store_line(settings.store),

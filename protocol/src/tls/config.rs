@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
@@ -41,7 +41,7 @@ pub fn server_config_with(
 
 /// The configuration for clients that name the router (by SNI): browsers. They see the web certificate.
 pub fn web_server_config(certificate: &WebCertificate) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_of(Arc::clone(&certificate.0), &ALPN_WEB, web_provider())
+    server_config_of(Arc::new(certificate.clone()), &ALPN_WEB, web_provider())
 }
 
 /// The configuration for WebSocket clients that need no web certificate: they see the router's own.
@@ -49,20 +49,21 @@ pub fn websocket_server_config(credentials: &RouterCredentials) -> Result<Arc<Se
     server_config_of(own_certificate(credentials), &ALPN_WEB, web_provider())
 }
 
-fn own_certificate(credentials: &RouterCredentials) -> Arc<CertifiedKey> {
+fn own_certificate(credentials: &RouterCredentials) -> Arc<dyn ResolvesServerCert> {
     let key = LeafKey::new(credentials.key.clone());
-    Arc::new(CertifiedKey::new(credentials.chain.clone(), Arc::new(key)))
+    let certified = CertifiedKey::new(credentials.chain.clone(), Arc::new(key));
+    Arc::new(SingleCertAndKey::from(certified))
 }
 
 fn server_config_of(
-    certificate: Arc<CertifiedKey>,
+    certificate: Arc<dyn ResolvesServerCert>,
     alpn: &[&[u8]],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
+        .with_cert_resolver(certificate);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -272,7 +272,8 @@ impl Report<'_> {
                 address(&self.identity.fingerprint, password, &settings.host, &settings.ports)
             ),
         ]);
-        lines.extend(settings.source_code.as_ref().map(|uri| format!("Server source code: {uri}")));
+        let source_code = settings.information.source_code.as_ref();
+        lines.extend(source_code.map(|uri| format!("Server source code: {uri}")));
         lines.push(String::new());
         lines.join("\n")
     }

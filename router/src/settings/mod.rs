@@ -1,5 +1,6 @@
 //! What an ini asks for, as types; and what it says that this version cannot do.
 
+pub mod information;
 pub mod keys;
 mod proxy;
 mod values;
@@ -14,7 +15,8 @@ use ringpost_shard::proxy::ProxyConfig;
 use ringpost_store::log::Durability;
 
 use crate::ini::{Ini, IniError};
-use keys::{AUTH, INACTIVE_CLIENTS, INFORMATION, RINGPOST, STORE_LOG, Support, TRANSPORT, WEB};
+use information::Information;
+use keys::{AUTH, INACTIVE_CLIENTS, RINGPOST, STORE_LOG, Support, TRANSPORT, WEB};
 
 use values::Range;
 pub use values::{LogLevel, Shards, shards as parse_shards, valid_password};
@@ -32,14 +34,23 @@ pub struct Settings {
     /// For WebSocket clients alone: none of `ports`.
     pub websocket_ports: Vec<u16>,
     pub web: Option<WebSettings>,
+    /// For browsers, without TLS: none of the other ports.
+    pub http_port: Option<u16>,
+    /// Where the pages for browsers are files.
+    pub static_path: Option<PathBuf>,
     /// Empty: all addresses of the machine.
     pub listen: Vec<IpAddr>,
     pub allow_new_queues: bool,
     pub create_password: Option<String>,
     pub message_ttl_secs: u64,
     pub notification_ttl_secs: u64,
+    pub expire_on_start: bool,
+    pub expire_on_send: bool,
+    pub log_tls_errors: bool,
+    /// Said on the page for browsers.
+    pub log_stats: bool,
     pub inactive: Option<InactiveClients>,
-    pub source_code: Option<String>,
+    pub information: Information,
     pub shards: Shards,
     /// See [`ringpost_shard::TlsOptions`].
     pub tls_x448: bool,
@@ -95,6 +106,8 @@ impl Settings {
             host: ini
                 .value(TRANSPORT, "host", values::HOST, values::text)?
                 .unwrap_or_else(|| HOST_PLACEHOLDER.to_owned()),
+            http_port: http_port(ini, &ports)?,
+            static_path: ini.value(WEB, "static_path", values::DIRECTORY, directory)?,
             websocket_ports: websocket_ports(ini, &ports)?,
             ports,
             web: read_web(ini)?,
@@ -103,8 +116,12 @@ impl Settings {
             create_password: ini.secret(AUTH, "create_password", values::PASSWORD, values::password)?,
             message_ttl_secs: ttl_days * 86_400,
             notification_ttl_secs: ttl_hours * 3_600,
+            expire_on_start: switch(STORE_LOG, "expire_messages_on_start")?.unwrap_or(true),
+            expire_on_send: switch(STORE_LOG, "expire_messages_on_send")?.unwrap_or(true),
+            log_tls_errors: switch(TRANSPORT, "log_tls_errors")?.unwrap_or(false),
+            log_stats: switch(STORE_LOG, "log_stats")?.unwrap_or(false),
             inactive: switch(INACTIVE_CLIENTS, "disconnect")?.unwrap_or(false).then_some(inactive),
-            source_code: ini.value(INFORMATION, "source_code", values::HOST, values::text)?,
+            information: Information::read(ini)?,
             shards: ini.value(RINGPOST, "shards", values::SHARDS, values::shards)?.unwrap_or(Shards::Auto),
             tls_x448: switch(RINGPOST, "tls_x448")?.unwrap_or(true),
             log_level: ini
@@ -143,6 +160,18 @@ fn websocket_ports(ini: &Ini, ports: &[u16]) -> Result<Vec<u16>, IniError> {
     let read = ini.value(TRANSPORT, "websockets", values::WEBSOCKETS, values::websockets)?;
     let others = read.unwrap_or_default().into_iter().filter(|port| !ports.contains(port));
     Ok(others.collect())
+}
+
+/// A relative path would depend on where the router was started.
+fn directory(text: &str) -> Option<PathBuf> {
+    values::text(text).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+fn http_port(ini: &Ini, ports: &[u16]) -> Result<Option<u16>, IniError> {
+    let websockets = websocket_ports(ini, ports)?;
+    let https = read_web(ini)?.map(|web| web.port);
+    let taken = |port: &u16| ports.contains(port) || websockets.contains(port) || https == Some(*port);
+    ini.value(WEB, "http", values::OWN_PORT, |text| values::port(text).filter(|port| !taken(port)))
 }
 
 fn read_web(ini: &Ini) -> Result<Option<WebSettings>, IniError> {
@@ -211,6 +240,9 @@ pub fn notices(ini: &Ini) -> Vec<Notice> {
         let text = match keys::find(section, key) {
             Some(known) if known.support == Support::Works => continue,
             Some(known) if entry.value.is_empty() || entry.value == known.default => continue,
+            Some(keys::Key { support: Support::NoEffect(why), .. }) => {
+                format!("[{section}] {key} has no effect: {why}")
+            }
             Some(_) => format!("[{section}] {key} is not supported yet, and ignored"),
             None => match keys::suggestion(section, key) {
                 Some(known) => {
@@ -236,13 +268,19 @@ impl fmt::Debug for Settings {
             .field("ports", &self.ports)
             .field("websocket_ports", &self.websocket_ports)
             .field("web", &self.web)
+            .field("http_port", &self.http_port)
+            .field("static_path", &self.static_path)
             .field("listen", &self.listen)
             .field("allow_new_queues", &self.allow_new_queues)
             .field("create_password", &self.create_password.as_ref().map(|_| "..."))
             .field("message_ttl_secs", &self.message_ttl_secs)
             .field("notification_ttl_secs", &self.notification_ttl_secs)
+            .field("expire_on_start", &self.expire_on_start)
+            .field("expire_on_send", &self.expire_on_send)
+            .field("log_tls_errors", &self.log_tls_errors)
+            .field("log_stats", &self.log_stats)
             .field("inactive", &self.inactive)
-            .field("source_code", &self.source_code)
+            .field("information", &self.information)
             .field("shards", &self.shards)
             .field("tls_x448", &self.tls_x448)
             .field("log_level", &self.log_level)

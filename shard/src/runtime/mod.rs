@@ -45,6 +45,7 @@ pub use tls::{Entry, Listener, TlsOptions};
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
+use ringpost_protocol::websocket::pages::Pages;
 
 use crate::limits::Limits;
 use crate::proxy::{ProxyConfig, RelayDirectory};
@@ -64,6 +65,11 @@ pub(crate) struct RouterConfig {
     /// Asked for by PRXY, as by NEW.
     pub password: Option<Box<[u8]>>,
     pub proxy: ProxyConfig,
+    /// For web clients that want no WebSocket.
+    pub pages: Pages,
+    /// Whether messages that expired while the router did not run are looked for at once.
+    pub expire_on_start: bool,
+    pub log_tls_errors: bool,
     pub relays: RelayDirectory,
     /// The user name for SOCKS proxies that keep this router's circuits apart.
     pub socks_user: String,

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
+use ringpost_protocol::websocket::pages::Pages;
 use ringpost_store::disk::HeapBuffers;
 use ringpost_store::{IdHasher, MemoryLog, PARTITIONS, PartitionMap, SegmentLog};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -56,6 +57,10 @@ pub struct Config {
     pub shards: usize,
     pub credentials: RouterCredentials,
     pub tls: TlsOptions,
+    /// Whether failed TLS handshakes are logged, without the client's address.
+    pub log_tls_errors: bool,
+    /// For web clients.
+    pub pages: Pages,
     pub versions: VersionRange,
     /// The key of the hash that maps IDs to partitions: secret, and the same at every start.
     pub id_hash_key: [u8; 16],
@@ -68,6 +73,10 @@ pub struct Config {
     pub notification_ttl_secs: u64,
     /// Between two rounds of the search for expired messages.
     pub expiry_interval_secs: u64,
+    /// Whether the first round is made at once.
+    pub expire_on_start: bool,
+    /// Whether each message that comes looks for expired ones in its queue.
+    pub expire_on_send: bool,
     pub queue_quota: usize,
     pub inactive: Option<InactiveClients>,
     pub limits: Limits,
@@ -175,6 +184,9 @@ impl Router {
             limits,
             inactive: config.inactive,
             expiry_interval_secs: config.expiry_interval_secs,
+            expire_on_start: config.expire_on_start,
+            log_tls_errors: config.log_tls_errors,
+            pages: config.pages,
             shards,
             password: config.create_password.as_deref().map(|password| password.as_bytes().into()),
             proxy: config.proxy,
@@ -187,6 +199,7 @@ impl Router {
             create_password: config.create_password.map(|password| password.into_bytes().into_boxed_slice()),
             queue_quota: config.queue_quota,
             message_ttl_secs: config.message_ttl_secs,
+            expire_on_send: config.expire_on_send,
             notification_ttl_secs: config.notification_ttl_secs,
             links: Arc::clone(&links),
             message_bytes_max: limits.message_bytes / shards,

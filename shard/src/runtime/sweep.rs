@@ -26,6 +26,9 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
     let mut next_retry = Instant::now();
     let mut next_inactive = Instant::now();
     let mut next_expiry = Instant::now();
+    if !shard.config.expire_on_start {
+        next_expiry += Duration::from_secs(shard.config.expiry_interval_secs);
+    }
     let mut stop_deadline = None;
     loop {
         let now = Instant::now();

@@ -74,6 +74,8 @@ pub struct ServiceConfig {
     pub queue_quota: usize,
     /// Messages are dropped after this time. None: never.
     pub message_ttl_secs: Option<u64>,
+    /// Whether SEND looks for such messages in its queue, so that they do not count for the quota.
+    pub expire_on_send: bool,
     /// Kept notifications are dropped after this time.
     pub notification_ttl_secs: u64,
     /// Of all shards.

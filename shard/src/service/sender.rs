@@ -95,7 +95,8 @@ impl<L: Log> Service<L> {
             self.counters.messages_refused_memory.add(1);
             return Next::Answer(ErrorType::Store("the router's memory for messages is full".into()));
         }
-        if let Some(ttl_secs) = self.config.message_ttl_secs
+        if self.config.expire_on_send
+            && let Some(ttl_secs) = self.config.message_ttl_secs
             && let Err(refused) = self.expire_queue(queue, now_secs.saturating_sub(ttl_secs))
         {
             return refused.into();

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringpost_protocol::certificate::{CertificateAuthority, RouterCredentials};
 use ringpost_protocol::version::VersionRange;
+use ringpost_protocol::websocket::pages::{Page, Pages};
 use ringpost_shard::{Config, Router, StopMode};
 
 pub use client::{Client, Options, Prepared, Received};
@@ -60,6 +61,13 @@ pub type Counters = BTreeMap<&'static str, u64>;
 const FAILURES: &[&str] =
     &["closed_", "errors_", "refused_", "handshakes_failed_", "accept_errors", "messages_refused"];
 
+/// A page that fits into one record, and one that does not.
+fn pages() -> Pages {
+    let page = |body: String| Page::new(body.into(), "text/html; charset=utf-8", "default-src 'none'", 0);
+    let front = page("<!doctype html>\n<title>A router</title>\n".to_owned());
+    Pages::new([("/".to_owned(), front), ("/large".to_owned(), page("<p>".repeat(30_000)))].into())
+}
+
 /// A running router. Dropping it stops it, and fails the test if one of its shards ended by itself.
 pub struct TestRouter {
     router: Option<Router>,
@@ -75,6 +83,8 @@ impl TestRouter {
             shards,
             credentials: credentials(),
             tls: ringpost_shard::TlsOptions::default(),
+            log_tls_errors: false,
+            pages: pages(),
             versions: VersionRange::ALL,
             id_hash_key: *b"id hash key test",
             allow_new_queues: true,
@@ -82,6 +92,8 @@ impl TestRouter {
             message_ttl_secs: None,
             notification_ttl_secs: 86_400,
             expiry_interval_secs: 3600,
+            expire_on_start: true,
+            expire_on_send: true,
             queue_quota: 128,
             inactive: None,
             limits: ringpost_shard::limits::Limits::default(),

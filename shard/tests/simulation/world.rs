@@ -141,6 +141,7 @@ impl World {
             create_password: None,
             queue_quota: quota,
             message_ttl_secs: ttl_secs,
+            expire_on_send: true,
             notification_ttl_secs: 86_400,
             links: Arc::default(),
             message_bytes_max: [1, 20_000, 60_000, 1 << 20][random.index(4)],
