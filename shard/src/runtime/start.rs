@@ -172,6 +172,7 @@ impl Router {
         let shards = config.shards;
         let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
         let io_memory_bytes = io_memory(shards)?;
+        sys::probe_io_uring().map_err(|error| StartError::IoUring(error.to_string()))?;
         let wanted: Vec<SocketAddr> = config.listen.iter().map(|listener| listener.address).collect();
         let (addresses, mut listeners) = listen(&wanted, shards)?;
         let tls = TlsConfigs::new(&config.tls, &config.credentials, &config.listen)?;
