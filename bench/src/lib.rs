@@ -1,40 +1,32 @@
-//! Material for the benches: sessions, keys and blocks as a router sees them.
+//! What a message costs: the stages of its way, and the budgets that hold them.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`stages`] | every primitive and stage, each a step that can be repeated |
+//! | [`meter`] | what of a step counts: time, or instructions under callgrind |
+//! | [`world`] | connections and a shard's service in memory, without sockets |
+//! | [`material`] | keys, blocks and transmissions as clients make them |
+//! | [`budget`] | the file of budgets, and comparing with it |
+//! | [`callgrind`] | counting the instructions of a stage |
+//! | [`routers`] | routers and load generators of the release build, for what needs sockets |
+//! | [`cost`] | the floor: what cannot be avoided, in microseconds |
+//! | [`profile`] | what a running router spends, by kind of work |
+//!
+//! The programs: `stages` runs one stage, `budgets` is what `scripts/bench-check` calls, `floor` prints the cost model with
+//! this machine's figures (`docs/cost-model.md`).
 
 #![forbid(unsafe_code)]
 
-use ringpost_protocol::command::{Command, MsgFlags};
-use ringpost_protocol::crypto::authorization::AuthPrivateKey;
-use ringpost_protocol::crypto::dh::DhPrivateKey;
-use ringpost_protocol::transmission::{Authorization, Authorized, Format};
-use ringpost_protocol::version::SmpVersion;
+pub mod budget;
+pub mod callgrind;
+pub mod cost;
+pub mod material;
+pub mod meter;
+pub mod profile;
+pub mod routers;
+pub mod stages;
+pub mod world;
 
-/// The body of a message of the apps.
-pub const BODY_BYTES: usize = 16_000;
-/// The version of the benched sessions.
-pub const VERSION: SmpVersion = SmpVersion::BLOCKED_NOTICE;
-/// The session ID of the benched sessions.
-pub const SESSION_ID: [u8; 32] = [5; 32];
-
-/// The router's key of the benched sessions.
-pub fn router_key() -> DhPrivateKey {
-    DhPrivateKey::from_bytes([9; 32])
-}
-
-/// A transmission, authorized as a client does it. None if the key cannot authorize.
-pub fn transmission(key: &AuthPrivateKey, entity_id: &[u8; 24], command: &Command<'_>) -> Option<Vec<u8>> {
-    let corr_id = [3; 24];
-    let format = Format::of_session(VERSION);
-    let mut buffer = Vec::new();
-    let authorized = Authorized::command(format, &SESSION_ID, &corr_id, entity_id, command, &mut buffer);
-    let made =
-        key.authorize(&[authorized.for_authorization()], Some(&router_key().public()), &corr_id).ok()?;
-    let mut out = Vec::new();
-    authorized.write(Authorization::from_bytes(made.as_bytes())?, None, &mut out);
-    Some(out)
-}
-
-/// A SEND of [`BODY_BYTES`], authorized with an X25519 key as the apps do it.
-pub fn send(key: &AuthPrivateKey, entity_id: &[u8; 24]) -> Option<Vec<u8>> {
-    let body = vec![7; BODY_BYTES];
-    transmission(key, entity_id, &Command::Send { flags: MsgFlags { notification: true }, body: &body })
-}
+/// Whatever went wrong, for the person who runs a bench.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+pub type Outcome<T = ()> = Result<T, Fault>;

@@ -16,7 +16,7 @@ use crate::error::{ClientError, CommandFault, Disconnect};
 use crate::event::Message;
 use crate::id::EntityId;
 use crate::queue::{Authorizer, KeyKind, RecipientQueue, SenderQueue, random};
-use crate::request::{PendingReply, PendingSend, Reply, Request, Transmission, Waiting};
+use crate::request::{CorrId, PendingReply, PendingSend, Reply, Request, Transmission, Waiting};
 use crate::session::Session;
 
 /// SUBs that are handed over together: about 20 blocks of them.
@@ -182,7 +182,7 @@ impl Client {
         let command = Command::Send { flags, body };
         let (request, reply) = self.request(queue.sender_id, &command, queue.key.as_ref())?;
         self.hand_over(Outgoing::One(Box::new(request))).await?;
-        Ok(PendingSend(reply))
+        Ok(PendingSend { reply, forwarding: None })
     }
 
     /// Acknowledges a message, so that the router deletes it (ACK). The next message of the queue, if there is one.
@@ -257,7 +257,7 @@ impl Client {
         }
     }
 
-    async fn command(
+    pub(crate) async fn command(
         &self,
         entity: EntityId,
         command: &Command<'_>,
@@ -275,16 +275,30 @@ impl Client {
         key: Option<&Authorizer>,
     ) -> Result<(Request, PendingReply), ClientError> {
         let corr_id = random().map_err(no_randomness)?;
+        let (mut request, reply) = self.request_as(corr_id, entity.as_bytes(), command, key)?;
+        request.waiting.entity = Some(entity);
+        Ok((request, reply))
+    }
+
+    /// A request with a correlation ID that the caller has chosen, about anything that has an ID. The response may be
+    /// about anything.
+    pub(crate) fn request_as(
+        &self,
+        corr_id: CorrId,
+        entity: &[u8],
+        command: &Command<'_>,
+        key: Option<&Authorizer>,
+    ) -> Result<(Request, PendingReply), ClientError> {
         let transmission = Transmission::new(self.session(), &corr_id, entity, command, key)
             .map_err(ClientError::Command)?;
         let (reply, receiver) = oneshot::channel();
         let command = command.tag();
         let deadline = Instant::now() + self.shared.command_timeout;
-        let waiting = Waiting { entity, command, deadline, reply };
+        let waiting = Waiting { entity: None, command, deadline, reply };
         Ok((Request { transmission, corr_id, waiting }, PendingReply { command, receiver }))
     }
 
-    async fn hand_over(&self, outgoing: Outgoing) -> Result<(), ClientError> {
+    pub(crate) async fn hand_over(&self, outgoing: Outgoing) -> Result<(), ClientError> {
         let outgoing = match self.shared.outgoing.try_send(outgoing) {
             Ok(()) => return Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.ended()),
@@ -302,7 +316,7 @@ impl Client {
         self.disconnected().map_or(ClientError::Closed, ClientError::from)
     }
 
-    fn check_version(&self, least: SmpVersion, command: &Command<'_>) -> Result<(), ClientError> {
+    pub(crate) fn check_version(&self, least: SmpVersion, command: &Command<'_>) -> Result<(), ClientError> {
         let version = self.session().version();
         if version >= least {
             return Ok(());
@@ -311,7 +325,7 @@ impl Client {
     }
 }
 
-fn no_randomness(error: getrandom::Error) -> ClientError {
+pub(crate) fn no_randomness(error: getrandom::Error) -> ClientError {
     ClientError::Command(CommandFault::Randomness(error.to_string()))
 }
 

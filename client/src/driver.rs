@@ -303,10 +303,15 @@ impl Driver {
         let corr_id = random().map_err(|error| network(io::Error::other(error)))?;
         let (reply, receiver) = oneshot::channel();
         let entity = EntityId::EMPTY;
-        let transmission = Transmission::new(&self.session, &corr_id, entity, &Command::Ping, None)
-            .map_err(|error| network(io::Error::other(error)))?;
-        let waiting =
-            Waiting { entity, command: Command::Ping.tag(), deadline: now + self.command_timeout, reply };
+        let transmission =
+            Transmission::new(&self.session, &corr_id, entity.as_bytes(), &Command::Ping, None)
+                .map_err(|error| network(io::Error::other(error)))?;
+        let waiting = Waiting {
+            entity: Some(entity),
+            command: Command::Ping.tag(),
+            deadline: now + self.command_timeout,
+            reply,
+        };
         self.ping = Some((now, receiver));
         self.requests.push(Request { transmission, corr_id, waiting });
         self.seal_requests()?;

@@ -59,6 +59,11 @@ pub enum ProtocolFault {
     UnexpectedEvent(&'static str),
     #[error("an ID of {0} bytes")]
     IdSize(usize),
+    /// A proxy gave a key for a relay that the relay did not make.
+    #[error("the relay is not the one of the address: {0}")]
+    RelayIdentity(String),
+    #[error("the relay has no version that can be used")]
+    RelayVersion,
 }
 
 /// How the transport failed.
@@ -91,6 +96,8 @@ pub enum CommandFault {
     TooLarge,
     #[error("the queue has no private key to authorize it with")]
     NoKey,
+    #[error("the relay's address has no key hash of 32 bytes")]
+    RelayAddress,
 }
 
 /// Why a connection could not be made.

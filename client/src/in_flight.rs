@@ -6,12 +6,14 @@ use std::time::Instant;
 use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::limits::ID_BYTES;
 use ringpost_protocol::response::Response;
+use ringpost_protocol::tls::SessionId;
 use ringpost_protocol::transmission::{Transmission, parse_content};
 
 use crate::buffer::Buffer;
 use crate::error::{ClientError, ProtocolFault};
 use crate::event::{Event, Message};
 use crate::id::EntityId;
+use crate::proxy::RelayKeys;
 use crate::request::{CorrId, QueueIds, Reply, Waiting};
 use crate::session::Session;
 
@@ -78,7 +80,8 @@ fn respond(
 ) -> Option<Event> {
     let command = waiting.command;
     let no_entity = transmission.entity_id.is_empty() && matches!(response, Ok(Response::Err(_)));
-    let reply = if transmission.entity_id == waiting.entity.as_bytes() || no_entity {
+    let is_about = |entity: EntityId| transmission.entity_id == entity.as_bytes();
+    let reply = if waiting.entity.is_none_or(is_about) || no_entity {
         match response {
             Ok(response) => reply(command, waiting.entity, response),
             Err(error) => Err(ClientError::Protocol(ProtocolFault::Unreadable(error))),
@@ -99,7 +102,11 @@ fn respond(
     }
 }
 
-fn reply(command: &'static str, entity: EntityId, response: Response<'_>) -> Result<Reply, ClientError> {
+fn reply(
+    command: &'static str,
+    entity: Option<EntityId>,
+    response: Response<'_>,
+) -> Result<Reply, ClientError> {
     Ok(match response {
         Response::Err(error) => return Err(ClientError::Router(error)),
         Response::Ok => Reply::Ok,
@@ -107,7 +114,22 @@ fn reply(command: &'static str, entity: EntityId, response: Response<'_>) -> Res
         Response::Pong => Reply::Pong,
         Response::Info(json) => Reply::Info(json.to_vec()),
         Response::Msg { msg_id, body } => {
+            let entity = entity.unwrap_or(EntityId::EMPTY);
             Reply::Message(message(entity, msg_id, body).map_err(ClientError::Protocol)?)
+        }
+        Response::Pkey { session_id, versions, certificates, signed_key } => {
+            Reply::Relay(Box::new(RelayKeys {
+                session_id: SessionId::new(session_id)
+                    .ok_or(ClientError::Protocol(ProtocolFault::IdSize(session_id.len())))?,
+                versions,
+                certificates: certificates.into_iter().map(<[u8]>::to_vec).collect(),
+                signed_key: signed_key.to_vec(),
+            }))
+        }
+        Response::Pres(sealed) => {
+            let mut buffer = Buffer::of_block();
+            buffer.extend_from_slice(sealed);
+            Reply::Forwarded(buffer)
         }
         Response::Ids(ids) => Reply::Ids(QueueIds {
             recipient_id: entity_id(ids.recipient_id).map_err(ClientError::Protocol)?,

@@ -38,6 +38,7 @@
 //! | `driver` | the task of a connection |
 //! | `wire` | records and blocks, without I/O |
 //! | `in_flight` | which response belongs to which command |
+//! | `proxy` | sending through another router |
 //! | `request` | a command's transmission |
 
 #![forbid(unsafe_code)]
@@ -51,6 +52,7 @@ mod error;
 mod event;
 mod id;
 mod in_flight;
+mod proxy;
 mod queue;
 mod request;
 mod session;
@@ -64,6 +66,7 @@ pub use error::{
 };
 pub use event::{Event, Events, Message, Received};
 pub use id::EntityId;
+pub use proxy::RelaySession;
 pub use queue::{KeyKind, RecipientQueue, SenderQueue};
 pub use request::PendingSend;
 pub use session::Session;

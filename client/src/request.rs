@@ -14,6 +14,7 @@ use crate::buffer::Buffer;
 use crate::error::{ClientError, CommandFault, ProtocolFault};
 use crate::event::Message;
 use crate::id::EntityId;
+use crate::proxy::{Forwarding, RelayKeys};
 use crate::queue::Authorizer;
 use crate::session::Session;
 
@@ -39,19 +40,19 @@ impl Transmission {
     pub(crate) fn new(
         session: &Session,
         corr_id: &CorrId,
-        entity: EntityId,
+        entity: &[u8],
         command: &Command<'_>,
         key: Option<&Authorizer>,
     ) -> Result<Self, CommandFault> {
         let mut buffer = match command {
-            Command::Send { .. } => Buffer::of_block(),
+            Command::Send { .. } | Command::Pfwd { .. } => Buffer::of_block(),
             _ => Buffer::small(),
         };
         buffer.resize(HEAD_BYTES, 0);
         buffer.put_short(session.id());
         let sent_from = if session.format.session_implied { buffer.len() } else { HEAD_BYTES };
         buffer.put_short(corr_id);
-        buffer.put_short(entity.as_bytes());
+        buffer.put_short(entity);
         command.encode(session.version(), &mut *buffer);
 
         let mut head = Vec::with_capacity(HEAD_BYTES);
@@ -90,7 +91,8 @@ pub(crate) struct Request {
 /// Who waits for the response to what.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    pub(crate) entity: EntityId,
+    /// What the response must be about, if that is known.
+    pub(crate) entity: Option<EntityId>,
     pub(crate) command: &'static str,
     pub(crate) deadline: Instant,
     pub(crate) reply: oneshot::Sender<Result<Reply, ClientError>>,
@@ -105,6 +107,10 @@ pub(crate) enum Reply {
     Ids(QueueIds),
     Message(Message),
     Info(Vec<u8>),
+    /// PKEY.
+    Relay(Box<RelayKeys>),
+    /// The box in PRES.
+    Forwarded(Buffer),
 }
 
 #[derive(Debug)]
@@ -124,6 +130,8 @@ impl Reply {
             Self::Ids(_) => "IDS",
             Self::Message(_) => "MSG",
             Self::Info(_) => "INFO",
+            Self::Relay(_) => "PKEY",
+            Self::Forwarded(_) => "PRES",
         }
     }
 
@@ -147,19 +155,25 @@ impl Future for PendingReply {
     }
 }
 
-/// The response to a SEND that was handed over with [`Client::start_send`](crate::Client::start_send).
+/// The response to a SEND that was handed over with [`Client::start_send`](crate::Client::start_send), or through a proxy.
 #[derive(Debug)]
 #[must_use = "the router may refuse the message"]
-pub struct PendingSend(pub(crate) PendingReply);
+pub struct PendingSend {
+    pub(crate) reply: PendingReply,
+    /// Opens the relay's response.
+    pub(crate) forwarding: Option<Forwarding>,
+}
 
 impl Future for PendingSend {
     type Output = Result<(), ClientError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let command = self.0.command;
-        Pin::new(&mut self.0).poll(context).map(|reply| match reply? {
-            Reply::Ok => Ok(()),
-            other => Err(other.unexpected(command)),
+        let command = self.reply.command;
+        let reply = std::task::ready!(Pin::new(&mut self.reply).poll(context));
+        Poll::Ready(match (reply?, &self.forwarding) {
+            (Reply::Ok, None) => Ok(()),
+            (Reply::Forwarded(sealed), Some(forwarding)) => forwarding.done(sealed, "SEND"),
+            (other, _) => Err(other.unexpected(command)),
         })
     }
 }
@@ -198,7 +212,8 @@ mod tests {
                 for kind in [None, Some(KeyKind::Ed25519), Some(KeyKind::Ed448), Some(KeyKind::X25519)] {
                     let queue = kind.map(|kind| SenderQueue::new(entity, kind.generate().unwrap()));
                     let key = queue.as_ref().and_then(|queue| queue.key.as_ref());
-                    let made = Transmission::new(&session, &corr_id, entity, command, key).unwrap();
+                    let made =
+                        Transmission::new(&session, &corr_id, entity.as_bytes(), command, key).unwrap();
                     let mut scratch = Vec::new();
                     let expected = Authorized::command(
                         session.format,

@@ -37,6 +37,8 @@ pub enum Scenario {
     Handshake(Handshake),
     /// Creation of many queues
     Queues(Creation),
+    /// Clients that ask the router to be their proxy to a relay that cannot be reached
+    Unreachable(Unreachable),
 }
 
 /// Options of every scenario.
@@ -125,6 +127,12 @@ pub struct Throughput {
     /// Messages of each pair, in place of a duration
     #[arg(long, value_name = "N", conflicts_with = "duration_secs")]
     pub messages: Option<u64>,
+    /// Send through this router, as a proxy to the one that has the queues
+    #[arg(long, value_name = "ADDRESS")]
+    pub proxy: Option<RouterAddress>,
+    /// Process ID of the proxy on this machine, to measure its CPU time too
+    #[arg(long, value_name = "PID", requires = "proxy")]
+    pub proxy_pid: Option<u32>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -196,6 +204,24 @@ pub struct Handshake {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct Unreachable {
+    #[command(flatten)]
+    pub common: Common,
+    /// The relay to ask for [default: one on this machine that accepts connections and says nothing]
+    #[arg(long, value_name = "ADDRESS")]
+    pub relay: Option<RouterAddress>,
+    /// Clients, each with a connection
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub clients: NonZeroUsize,
+    /// How long a client waits after an answer before it asks again
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub pause_secs: Duration,
+    /// How long to ask
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub duration_secs: Duration,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct Creation {
     #[command(flatten)]
     pub common: Common,
@@ -208,6 +234,12 @@ pub struct Creation {
     /// Commands of a connection that are under way at once
     #[arg(long, value_name = "K", default_value = "64")]
     pub in_flight: NonZeroUsize,
+    /// Subscribe to each queue as it is made
+    #[arg(long)]
+    pub subscribe: bool,
+    /// While all is there, let every connection send a PING within this time
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub ping_secs: Duration,
     /// Leave the queues in the router
     #[arg(long)]
     pub keep: bool,
@@ -222,6 +254,7 @@ impl Scenario {
             Self::Subscribe(options) => &options.common,
             Self::Handshake(options) => &options.common,
             Self::Queues(options) => &options.common,
+            Self::Unreachable(options) => &options.common,
         }
     }
 
@@ -233,6 +266,7 @@ impl Scenario {
             Self::Subscribe(_) => "subscribe",
             Self::Handshake(_) => "handshake",
             Self::Queues(_) => "queues",
+            Self::Unreachable(_) => "unreachable",
         }
     }
 
@@ -244,6 +278,7 @@ impl Scenario {
             Self::Subscribe(_) => "subscription",
             Self::Handshake(_) => "handshake",
             Self::Queues(_) => "queue",
+            Self::Unreachable(_) => "answer",
         }
     }
 
@@ -256,6 +291,8 @@ impl Scenario {
             Self::Subscribe(options) => 2 * options.connections.get(),
             Self::Handshake(options) => options.common.connect_at_once.get(),
             Self::Queues(options) => options.connections.get(),
+            // And the listener, with what the router opens to it.
+            Self::Unreachable(options) => options.clients.get() + 64,
         }
     }
 
@@ -263,7 +300,7 @@ impl Scenario {
     pub fn warmup(&self) -> Duration {
         let counted = match self {
             Self::Throughput(options) => options.messages.is_some(),
-            Self::Latency(_) | Self::Idle(_) => false,
+            Self::Latency(_) | Self::Idle(_) | Self::Unreachable(_) => false,
             Self::Subscribe(_) | Self::Handshake(_) | Self::Queues(_) => true,
         };
         let default = Duration::from_secs(u64::from(!counted));
@@ -294,6 +331,7 @@ impl Scenario {
                     Some(messages) => options.insert("messages", messages.into()),
                     None => options.insert("duration_secs", throughput.duration_secs.as_secs_f64().into()),
                 };
+                options.insert("through_proxy", throughput.proxy.is_some().into());
             }
             Self::Latency(latency) => {
                 options.extend(traffic(&latency.traffic));
@@ -315,13 +353,30 @@ impl Scenario {
             Self::Handshake(handshake) => {
                 options.insert("connections", handshake.connections.get().into());
             }
+            Self::Unreachable(unreachable) => options.extend([
+                ("clients", unreachable.clients.get().into()),
+                ("pause_secs", unreachable.pause_secs.as_secs_f64().into()),
+                ("duration_secs", unreachable.duration_secs.as_secs_f64().into()),
+            ]),
             Self::Queues(queues) => options.extend([
                 ("queues", queues.queues.get().into()),
                 ("connections", queues.connections.get().into()),
                 ("in_flight", queues.in_flight.get().into()),
+                ("subscribe", queues.subscribe.into()),
+                ("ping_secs", queues.ping_secs.as_secs_f64().into()),
             ]),
         }
         options
+    }
+}
+
+impl Scenario {
+    /// A router besides the measured one.
+    pub fn proxy_pid(&self) -> Option<u32> {
+        match self {
+            Self::Throughput(options) => options.proxy_pid,
+            _ => None,
+        }
     }
 }
 
@@ -383,7 +438,7 @@ mod tests {
 
     #[test]
     fn every_scenario_has_defaults() {
-        for name in ["throughput", "latency", "idle", "subscribe", "handshake", "queues"] {
+        for name in ["throughput", "latency", "idle", "subscribe", "handshake", "queues", "unreachable"] {
             let cli = parse(&[name, ADDRESS]).unwrap();
             assert_eq!(cli.scenario.name(), name);
             assert!(!cli.scenario.options().is_empty() && cli.scenario.connections_max() > 0);
@@ -403,6 +458,8 @@ mod tests {
             &["throughput", ADDRESS, "--messages", "5", "--duration-secs", "1"],
             &["latency", ADDRESS, "--rate", "0"],
             &["idle", ADDRESS, "--smp-version-max", "5"],
+            &["throughput", ADDRESS, "--proxy-pid", "5"],
+            &["unreachable", ADDRESS, "--clients", "0"],
             &["flood", ADDRESS],
         ] {
             let error = parse(words).unwrap_err();

@@ -84,7 +84,7 @@ fn benchmark(scenario: &Scenario) -> Result<bool, Fatal> {
     let common = scenario.common().clone();
     let address = common.address.clone().without_password().to_string();
     allow_files(scenario.connections_max() as u64 + OTHER_FILES)?;
-    let run = Run::new(common.pid.map(Process::new));
+    let run = Run::new(common.pid.map(Process::new), scenario.proxy_pid().map(Process::new));
     run.mark_before().map_err(|error| Fatal::new(USAGE, format!("--pid: {error}")))?;
     let threads =
         common.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, std::num::NonZero::get);
@@ -134,7 +134,7 @@ async fn probe(context: &Context) -> Result<SmpVersion, Failure> {
 }
 
 fn assemble(run: &Run, scenario: &Scenario, outcome: Outcome, measured: Measured) -> Report {
-    let Measured { window_secs, operations, own, router } = measured;
+    let Measured { window_secs, operations, own, router, proxy } = measured;
     let mut notes = outcome.notes;
     if run.is_interrupted() {
         notes.push("the run was interrupted".to_owned());
@@ -169,6 +169,7 @@ fn assemble(run: &Run, scenario: &Scenario, outcome: Outcome, measured: Measured
         verification: outcome.verification,
         errors,
         router,
+        proxy,
         loadgen: own,
         notes,
     }

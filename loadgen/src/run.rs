@@ -29,6 +29,7 @@ pub struct Run {
     marks: Mutex<Marks>,
     own: Process,
     router: Option<Process>,
+    proxy: Option<Process>,
     stop: watch::Sender<bool>,
 }
 
@@ -40,6 +41,7 @@ struct Marks {
     operations: (u64, u64),
     own_cpu_secs: (f64, f64),
     router_cpu_secs: Option<(f64, f64)>,
+    proxy_cpu_secs: Option<(f64, f64)>,
     memory_before: Option<Memory>,
     memory_after: Option<Memory>,
     memory_units: u64,
@@ -66,6 +68,16 @@ pub struct RouterUse {
     pub pss_bytes_per_unit: Option<f64>,
 }
 
+/// CPU time of a proxy over the window.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProxyUse {
+    pub pid: u32,
+    pub name: String,
+    pub cpu_secs: f64,
+    pub cores_busy: f64,
+    pub cpu_us_per_operation: Option<f64>,
+}
+
 /// The same for this process: to tell whether it was the limit.
 #[derive(Clone, Debug, Serialize)]
 pub struct OwnUse {
@@ -87,13 +99,15 @@ pub struct Measured {
     pub operations: u64,
     pub own: OwnUse,
     pub router: Option<RouterUse>,
+    pub proxy: Option<ProxyUse>,
 }
 
 /// From this share of their time on, threads count as busy all the time.
 const BUSY_SHARE: f64 = 0.9;
 
 impl Run {
-    pub fn new(router: Option<Process>) -> Arc<Self> {
+    /// Watches a router, and a second one that messages go through first.
+    pub fn new(router: Option<Process>, proxy: Option<Process>) -> Arc<Self> {
         Arc::new(Self {
             clock: Clock::start(),
             window: Window::default(),
@@ -103,6 +117,7 @@ impl Run {
             marks: Mutex::default(),
             own: Process::own(),
             router,
+            proxy,
             stop: watch::Sender::new(false),
         })
     }
@@ -150,7 +165,7 @@ impl Run {
             let memory = router.memory()?;
             self.marks().memory_before = Some(memory);
         }
-        Ok(())
+        self.proxy.map_or(Ok(()), |proxy| proxy.cpu_secs().map(drop))
     }
 
     /// Reads the router's memory while `units` of `unit` are there: connections or queues. With 0 the memory is what is
@@ -173,7 +188,9 @@ impl Run {
     pub fn open_window(&self) {
         let own = self.read(self.own.cpu_secs()).unwrap_or(0.0);
         let router = self.router.and_then(|router| self.read(router.cpu_secs()));
+        let proxy = self.proxy.and_then(|proxy| self.read(proxy.cpu_secs()));
         let mut marks = self.marks();
+        marks.proxy_cpu_secs = proxy.map(|secs| (secs, secs));
         marks.own_cpu_secs = (own, own);
         marks.router_cpu_secs = router.map(|secs| (secs, secs));
         marks.operations = (self.operations(), self.operations());
@@ -193,7 +210,9 @@ impl Run {
         let operations = self.operations();
         let own = self.read(self.own.cpu_secs());
         let router = self.router.and_then(|router| self.read(router.cpu_secs()));
+        let proxy = self.proxy.and_then(|proxy| self.read(proxy.cpu_secs()));
         let mut marks = self.marks();
+        marks.proxy_cpu_secs = marks.proxy_cpu_secs.zip(proxy).map(|((start, _), end)| (start, end));
         marks.operations.1 = operations;
         if let Some(own) = own {
             marks.own_cpu_secs.1 = own;
@@ -213,6 +232,7 @@ impl Run {
         let per_operation = |cpu_secs: f64| (operations > 0).then(|| cpu_secs * 1e6 / as_f64(operations));
         let own_secs = marks.own_cpu_secs.1 - marks.own_cpu_secs.0;
         let router_secs = marks.router_cpu_secs.map(|(start, end)| end - start);
+        let proxy_secs = marks.proxy_cpu_secs.map(|(start, end)| end - start);
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let full = |secs: f64, of: usize| secs >= BUSY_SHARE * window_secs * as_f64(of as u64);
         let own = OwnUse {
@@ -222,7 +242,7 @@ impl Run {
             cpu_us_per_operation: per_operation(own_secs),
             cores_of_machine: cores,
             is_limit: full(own_secs, threads.min(cores)),
-            machine_is_full: full(own_secs + router_secs.unwrap_or(0.0), cores),
+            machine_is_full: full(own_secs + router_secs.unwrap_or(0.0) + proxy_secs.unwrap_or(0.0), cores),
         };
         let router = self.router.zip(router_secs).map(|(router, cpu_secs)| {
             let units = marks.memory_units;
@@ -246,7 +266,14 @@ impl Run {
             }
         });
         drop(marks);
-        Some(Measured { window_secs, operations, own, router })
+        let proxy = self.proxy.zip(proxy_secs).map(|(proxy, cpu_secs)| ProxyUse {
+            pid: proxy.pid(),
+            name: proxy.name().unwrap_or_default(),
+            cpu_secs,
+            cores_busy: cpu_secs / window_secs,
+            cpu_us_per_operation: per_operation(cpu_secs),
+        });
+        Some(Measured { window_secs, operations, own, router, proxy })
     }
 
     fn marks(&self) -> std::sync::MutexGuard<'_, Marks> {
@@ -320,7 +347,7 @@ mod tests {
 
     #[test]
     fn counts_only_what_lies_in_the_window() {
-        let run = Run::new(Some(Process::own()));
+        let run = Run::new(Some(Process::own()), None);
         run.mark_before().unwrap();
         assert!(run.measured(2).is_none());
         run.count(5);
@@ -340,7 +367,7 @@ mod tests {
 
     #[test]
     fn without_a_pid_there_is_no_router_use() {
-        let run = Run::new(None);
+        let run = Run::new(None, None);
         run.mark_before().unwrap();
         run.open_window();
         run.close_window();
@@ -351,12 +378,12 @@ mod tests {
 
     #[test]
     fn a_wrong_pid_is_told_at_once() {
-        assert!(Run::new(Some(Process::new(u32::MAX))).mark_before().is_err());
+        assert!(Run::new(Some(Process::new(u32::MAX)), None).mark_before().is_err());
     }
 
     #[test]
     fn the_monitor_samples_the_window() {
-        let run = Run::new(None);
+        let run = Run::new(None, None);
         let monitor = Monitor::start(Arc::clone(&run), "message");
         run.count(100);
         run.open_window();
@@ -369,7 +396,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_interruption_ends_every_sleep() {
-        let run = Run::new(None);
+        let run = Run::new(None, None);
         let sleeper = tokio::spawn({
             let run = Arc::clone(&run);
             async move { run.sleep(Duration::from_secs(3600)).await }

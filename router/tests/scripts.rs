@@ -84,6 +84,15 @@ fn a_missing_build_tool_gets_one_line() {
 }
 
 #[test]
+fn budgets_are_not_skipped_without_valgrind() {
+    let machine = Machine::new(&["cargo", "cc", "make"]);
+    let output = machine.run("scripts/bench-check", &[]);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.starts_with("error: valgrind is missing") && errors.lines().count() == 1, "{errors}");
+}
+
+#[test]
 fn wrong_options_are_refused() {
     let machine = Machine::new(&["cargo", "cc", "make"]);
     for (script, arguments) in [
@@ -93,12 +102,24 @@ fn wrong_options_are_refused() {
         ("scripts/run", &["--seconds", "99999999999999999999"]),
         ("scripts/run", &["fast"]),
         ("scripts/test", &["fast"]),
+        ("scripts/bench-check", &["--only"]),
+        ("scripts/bench-check", &["fast"]),
+        ("scripts/measure-proxy", &["--rounds", "0"]),
+        ("scripts/measure-proxy", &["fast"]),
+        ("scripts/measure-capacity", &["--only", "all"]),
+        ("scripts/measure-capacity", &["--queues"]),
     ] {
         let output = machine.run(script, arguments);
         assert!(!output.status.success(), "{script} {arguments:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{script} {arguments:?}");
     }
-    for script in ["scripts/run", "scripts/test"] {
+    for script in [
+        "scripts/run",
+        "scripts/test",
+        "scripts/bench-check",
+        "scripts/measure-proxy",
+        "scripts/measure-capacity",
+    ] {
         let output = machine.run(script, &["--help"]);
         assert!(output.status.success() && text(&output.stdout).starts_with("Usage: "), "{script}");
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::run::{OwnUse, RouterUse};
+use crate::run::{OwnUse, ProxyUse, RouterUse};
 use crate::stats::{ErrorCounts, Latency, RatePoint, as_f64};
 use crate::verify::Verification;
 
@@ -45,6 +45,8 @@ pub struct Report {
     pub verification: Option<Verification>,
     pub errors: ErrorCounts,
     pub router: Option<RouterUse>,
+    /// The router that messages went through first.
+    pub proxy: Option<ProxyUse>,
     pub loadgen: OwnUse,
     /// What a reader should know before comparing the numbers.
     pub notes: Vec<String>,
@@ -209,6 +211,7 @@ pub mod sample {
                 by_kind: BTreeMap::from([("router QUOTA".into(), 2)]),
                 examples: vec!["SEND: the router answered QUOTA".into()],
             },
+            proxy: None,
             router: Some(RouterUse {
                 pid: 42,
                 name: "smp-server".into(),

@@ -87,6 +87,13 @@ pub fn render(report: &Report) -> String {
             row("", &text);
         }
     }
+    if let Some(proxy) = &report.proxy {
+        let mut text = format!("pid {} ({}): {:.2} cores busy", proxy.pid, proxy.name, proxy.cores_busy);
+        if let Some(us) = proxy.cpu_us_per_operation {
+            let _ = write!(text, ", {us:.1} us CPU a {}", report.unit);
+        }
+        row("proxy", &text);
+    }
     let own = &report.loadgen;
     let mut text =
         format!("{} threads: {:.2} cores busy of {}", own.threads, own.cores_busy, own.cores_of_machine);

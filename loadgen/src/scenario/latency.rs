@@ -22,7 +22,7 @@ const LEAD: Duration = Duration::from_millis(50);
 
 pub async fn run(context: Arc<Context>, options: LatencyOptions) -> Result<Outcome, Failure> {
     let LatencyOptions { traffic, rate, duration_secs, .. } = options;
-    let pairs = make_pairs(&context, traffic.pairs.get()).await?;
+    let pairs = make_pairs(&context, traffic.pairs.get(), None).await?;
     let load = Load::new(Arc::clone(&context), traffic)?;
     let run = &context.run;
     let units = 2 * pairs.len() as u64;

@@ -7,6 +7,7 @@ mod pair;
 pub mod queues;
 pub mod subscribe;
 pub mod throughput;
+pub mod unreachable;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -72,6 +73,7 @@ pub async fn run(context: Arc<Context>, scenario: Scenario) -> Result<Outcome, F
         Scenario::Subscribe(options) => subscribe::run(context, options).await,
         Scenario::Handshake(options) => handshake::run(context, options).await,
         Scenario::Queues(options) => queues::run(context, options).await,
+        Scenario::Unreachable(options) => unreachable::run(context, options).await,
     }
 }
 
@@ -101,24 +103,39 @@ impl Context {
     /// One more connection. On the loopback network the addresses to connect from take turns, since one has ports for
     /// about 28,000 connections.
     pub async fn connect(&self) -> Result<(Client, Events), ConnectError> {
+        self.connect_to(&self.common.address).await
+    }
+
+    /// The same to another router.
+    pub async fn connect_to(&self, address: &RouterAddress) -> Result<(Client, Events), ConnectError> {
         let index = self.connected.fetch_add(1, Ordering::Relaxed);
         let mut config = self.config.clone();
         let turn = u8::try_from(index / CONNECTIONS_PER_LOCAL_IP % 250).unwrap_or(0);
-        if turn > 0 && is_ipv4_loopback(&self.common.address) {
+        if turn > 0 && is_ipv4_loopback(address) {
             config.local_ip = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + turn)));
         }
-        Connection::connect(&self.common.address, config).await
+        Connection::connect(address, config).await
     }
 
     /// Makes connections, some at once, and fails with the first that fails.
     pub async fn connect_all(self: &Arc<Self>, count: usize) -> Result<Vec<(Client, Events)>, Failure> {
+        let address = self.common.address.clone();
+        self.connect_all_to(&address, count).await
+    }
+
+    /// The same to another router.
+    pub async fn connect_all_to(
+        self: &Arc<Self>,
+        address: &RouterAddress,
+        count: usize,
+    ) -> Result<Vec<(Client, Events)>, Failure> {
         let places = Arc::new(Semaphore::new(self.common.connect_at_once.get()));
         let mut tasks = JoinSet::new();
         for _ in 0..count {
-            let (context, places) = (Arc::clone(self), Arc::clone(&places));
+            let (context, places, address) = (Arc::clone(self), Arc::clone(&places), address.clone());
             tasks.spawn(async move {
                 let _place = places.acquire_owned().await;
-                context.connect().await
+                context.connect_to(&address).await
             });
         }
         let mut connections = Vec::with_capacity(count);

@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringpost_client::{
-    Client, ClientError, Event, Events, Message, PendingSend, QueueOptions, RecipientQueue, SenderQueue,
+    Client, ClientError, Event, Events, Message, PendingSend, QueueOptions, RecipientQueue, RelaySession,
+    SenderQueue,
 };
+use ringpost_protocol::address::RouterAddress;
 use ringpost_protocol::command::MsgFlags;
 use ringpost_protocol::version::SmpVersion;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -33,11 +35,29 @@ const GRACE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Pair {
     index: usize,
-    sender: Client,
+    sender: Sender,
     sender_queue: SenderQueue,
     recipient: Client,
     events: Events,
     queue: RecipientQueue,
+}
+
+/// Who sends, and through which router.
+#[derive(Debug)]
+struct Sender {
+    client: Client,
+    /// Set if the client's router is a proxy to the one that has the queue.
+    relay: Option<RelaySession>,
+}
+
+impl Sender {
+    async fn start_send(&self, queue: &SenderQueue, body: &[u8]) -> Result<PendingSend, ClientError> {
+        let flags = MsgFlags::default();
+        match &self.relay {
+            None => self.client.start_send(queue, flags, body).await,
+            Some(relay) => self.client.start_send_through(relay, queue, flags, body).await,
+        }
+    }
 }
 
 /// Shared by all pairs.
@@ -108,18 +128,35 @@ struct Sent {
     rejected: BTreeSet<u64>,
 }
 
-/// Makes pairs: two connections each, and a queue that the sender has secured.
-pub async fn make_pairs(context: &Arc<Context>, count: usize) -> Result<Vec<Pair>, Failure> {
+/// Makes pairs: two connections each, and a queue that the sender has secured. Senders connect to the proxy, if there is
+/// one.
+pub async fn make_pairs(
+    context: &Arc<Context>,
+    count: usize,
+    proxy: Option<&RouterAddress>,
+) -> Result<Vec<Pair>, Failure> {
     context.run.set_phase("connecting");
-    let mut connections = context.connect_all(2 * count).await?.into_iter();
+    let (senders, recipients) = match proxy {
+        None => {
+            let mut both = context.connect_all(2 * count).await?;
+            let recipients = both.split_off(count);
+            (both, recipients)
+        }
+        Some(proxy) => (context.connect_all_to(proxy, count).await?, context.connect_all(count).await?),
+    };
     context.run.set_phase("creating queues");
     let mut tasks = JoinSet::new();
-    for index in 0..count {
-        let (Some((sender, _)), Some((recipient, events))) = (connections.next(), connections.next()) else {
-            return Err(Failure::Other("fewer connections than asked for".to_owned()));
-        };
-        let context = Arc::clone(context);
-        tasks.spawn(async move { Pair::new(&context, index, sender, recipient, events).await });
+    for (index, ((client, _), (recipient, events))) in senders.into_iter().zip(recipients).enumerate() {
+        let (context, is_proxy) = (Arc::clone(context), proxy.is_some());
+        tasks.spawn(async move {
+            let relay = if is_proxy {
+                let asked = client.relay_session(&context.common.address, context.common.versions()).await;
+                Some(asked.map_err(|error| Failure::Command("asking for the relay", error))?)
+            } else {
+                None
+            };
+            Pair::new(&context, index, Sender { client, relay }, recipient, events).await
+        });
     }
     let mut pairs = Vec::with_capacity(count);
     while let Some(joined) = tasks.join_next().await {
@@ -148,11 +185,26 @@ pub async fn secure(
     Ok(sender_queue)
 }
 
+/// Secures a queue of a relay by its sender.
+async fn secure_through(
+    context: &Context,
+    queue: &RecipientQueue,
+    sender: &Client,
+    relay: &RelaySession,
+) -> Result<SenderQueue, Failure> {
+    let kind = ringpost_client::KeyKind::from(context.common.sender_key);
+    let key = kind.generate().map_err(|error| Failure::Other(format!("no randomness: {error}")))?;
+    let sender_queue = SenderQueue::new(queue.sender_id, key);
+    let secured = sender.secure_by_sender_through(relay, &sender_queue).await;
+    secured.map_err(|error| Failure::Command("securing a queue through the proxy", error))?;
+    Ok(sender_queue)
+}
+
 impl Pair {
     async fn new(
         context: &Context,
         index: usize,
-        sender: Client,
+        sender: Sender,
         recipient: Client,
         events: Events,
     ) -> Result<Self, Failure> {
@@ -160,7 +212,10 @@ impl Pair {
             .new_queue(QueueOptions::default())
             .await
             .map_err(|error| Failure::Command("creating a queue", error))?;
-        let sender_queue = secure(context, &recipient, &queue, &sender).await?;
+        let sender_queue = match &sender.relay {
+            None => secure(context, &recipient, &queue, &sender.client).await?,
+            Some(relay) => secure_through(context, &queue, &sender.client, relay).await?,
+        };
         Ok(Self { index, sender, sender_queue, recipient, events, queue })
     }
 
@@ -266,7 +321,7 @@ const TICK_MISSED: Duration = Duration::from_millis(20);
 async fn send(
     load: &Load,
     index: usize,
-    client: &Client,
+    sender: &Sender,
     queue: &SenderQueue,
     pace: Pace,
     places: &Semaphore,
@@ -316,7 +371,7 @@ async fn send(
         let sent_at_ns = due_ns.unwrap_or(now_ns);
         load.record(&load.lag, index, sent_at_ns);
         load.bodies.write(Stamp { queue: index as u64, sequence, sent_at_ns }, &mut body);
-        match client.start_send(queue, MsgFlags::default(), &body).await {
+        match sender.start_send(queue, &body).await {
             Ok(reply) => {
                 sequence += 1;
                 if pending.send(Unaccepted { sequence: sequence - 1, sent_at_ns, reply }).await.is_err() {

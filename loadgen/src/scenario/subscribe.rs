@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::queues::{create_queues, delete_queues, is_final};
+use super::queues::{Making, create_queues, delete_queues, is_final};
 use super::{Context, Failure, Outcome, pair, panicked};
 use crate::cli::Subscribe;
 use crate::stats::{Recorder, lock};
@@ -61,8 +61,14 @@ pub async fn run(context: Arc<Context>, options: Subscribe) -> Result<Outcome, F
     let connections = context.connect_all(options.connections.get()).await?;
     let clients: Vec<_> = connections.iter().map(|(client, _)| client.clone()).collect();
     run.set_phase("creating queues");
-    let queues =
-        create_queues(&context, &clients, options.queues.get(), options.in_flight, false, None).await?;
+    let making = Making {
+        count: options.queues.get(),
+        at_once: options.in_flight,
+        subscribe: false,
+        counts: false,
+        latency: None,
+    };
+    let queues = create_queues(&context, &clients, making).await?;
     run.set_phase("sending messages");
     let queues = fill_all(&load, &clients, queues).await?;
     run.set_phase("closing connections");

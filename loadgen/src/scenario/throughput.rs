@@ -9,8 +9,8 @@ use crate::verify::Verification;
 use tokio::task::JoinSet;
 
 pub async fn run(context: Arc<Context>, options: Throughput) -> Result<Outcome, Failure> {
-    let Throughput { traffic, duration_secs, messages, .. } = options;
-    let pairs = make_pairs(&context, traffic.pairs.get()).await?;
+    let Throughput { traffic, duration_secs, messages, proxy, .. } = options;
+    let pairs = make_pairs(&context, traffic.pairs.get(), proxy.as_ref()).await?;
     let load = Load::new(Arc::clone(&context), traffic)?;
     let run = &context.run;
     // Without a warm-up nothing may escape the window.

@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 use glommio::timer::sleep;
+use ringpost_store::log::SegmentLog;
 
-use super::disk::ShardDisk;
+use super::disk::{DmaBuffers, ShardDisk};
 use super::pace::Pace;
 use super::shard::Shard;
 use super::signal::Signal;
 use super::state::DiskCompletion;
 use crate::service::Fetch;
 
-/// The next commit waits as long as the last one took, so that it is larger, but not longer than this.
-const GATHER_MAX: Duration = Duration::from_millis(2);
+/// After a commit of several messages the next one waits twice as long as that took, so that it is larger, but not longer
+/// than this.
+const GATHER_MAX: Duration = Duration::from_millis(3);
+/// A commit of fewer bytes that answers wait for is followed at once by the next: there is time enough, and waiting would
+/// only be latency.
+const GATHER_FROM_BYTES: u64 = 2 * 16 * 1024;
 /// Bodies that a shard reads at the same time.
 const READS_MAX: usize = 16;
 /// A stop waits this long for the disk.
@@ -110,17 +115,26 @@ pub async fn drive(shard: Rc<Shard>, disk: Rc<ShardDisk>) {
 struct Commits {
     began: Option<Instant>,
     gather_until: Option<Instant>,
+    /// What had been appended in all when the commit under way and the one before it began.
+    appended_bytes: u64,
+    carries_bytes: u64,
 }
 
 impl Commits {
-    /// Notes whether a commit is under way.
-    fn note(&mut self, is_committing: bool, shard: &Shard) {
-        match (self.began, is_committing) {
-            (None, true) => self.began = Some(Instant::now()),
+    /// Notes whether a commit of the log is under way.
+    fn note(&mut self, log: &SegmentLog<DmaBuffers>, shard: &Shard) {
+        let appended_bytes = log.counts().appended_bytes;
+        match (self.began, log.is_committing()) {
+            (None, true) => {
+                self.began = Some(Instant::now());
+                self.carries_bytes = appended_bytes - self.appended_bytes;
+                self.appended_bytes = appended_bytes;
+            }
             (Some(began), false) => {
                 let took = began.elapsed();
                 self.began = None;
-                self.gather_until = Some(Instant::now() + took.min(GATHER_MAX));
+                let gathers = self.carries_bytes >= GATHER_FROM_BYTES || !log.is_awaited();
+                self.gather_until = gathers.then(|| Instant::now() + (took * 2).min(GATHER_MAX));
                 let micros = usize::try_from(took.as_micros()).unwrap_or(usize::MAX);
                 shard.counters.log_commits.add(1);
                 shard.counters.log_commit_us.add(micros);
@@ -152,7 +166,7 @@ fn step(shard: &Rc<Shard>, disk: &Rc<ShardDisk>, commits: &mut Commits) -> Optio
     for completion in completions {
         log.complete(completion);
     }
-    commits.note(log.is_committing(), shard);
+    commits.note(log, shard);
     if desk.stops.get() {
         log.flush();
     }
@@ -162,7 +176,7 @@ fn step(shard: &Rc<Shard>, disk: &Rc<ShardDisk>, commits: &mut Commits) -> Optio
         log.advance(desk.now_ms(), store);
     }
     requests.extend(std::iter::from_fn(|| log.next_request()));
-    commits.note(log.is_committing(), shard);
+    commits.note(log, shard);
     let failure = log.failure().map(ToOwned::to_owned);
     let is_flushed = log.is_flushed() && requests.is_empty() && desk.under_way.get() == 0;
     let wake = gathers.or_else(|| {

@@ -172,7 +172,7 @@ impl Router {
         let shards = config.shards;
         let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
         let io_memory_bytes = io_memory(shards)?;
-        sys::probe_io_uring().map_err(|error| StartError::IoUring(error.to_string()))?;
+        probe_io_uring()?;
         let wanted: Vec<SocketAddr> = config.listen.iter().map(|listener| listener.address).collect();
         let (addresses, mut listeners) = listen(&wanted, shards)?;
         let tls = TlsConfigs::new(&config.tls, &config.credentials, &config.listen)?;
@@ -341,6 +341,16 @@ fn sum(shards: &[Arc<Counters>]) -> Vec<(&'static str, u64)> {
         }
     }
     sums
+}
+
+/// In a thread of its own: when a ring is closed the kernel interrupts the system calls of the thread that made it.
+fn probe_io_uring() -> Result<(), StartError> {
+    let refused = |error: io::Error| StartError::IoUring(error.to_string());
+    let thread = std::thread::Builder::new().name("io_uring".to_owned()).spawn(sys::probe_io_uring);
+    match thread.map_err(refused)?.join() {
+        Ok(probed) => probed.map_err(refused),
+        Err(_) => Err(StartError::IoUring("asking for it failed".to_owned())),
+    }
 }
 
 /// The memory of a ring that fits into the limit.

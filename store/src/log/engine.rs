@@ -247,6 +247,11 @@ impl<A: Buffers> SegmentLog<A> {
         !matches!(self.flight, Flight::Idle)
     }
 
+    /// Whether answers wait for the commits.
+    pub fn is_awaited(&self) -> bool {
+        self.config.durability == Durability::Always
+    }
+
     /// Whether something was appended that is not yet handed to the disk.
     pub fn has_pending(&self) -> bool {
         self.open.is_some() || !self.sealed.is_empty()
