@@ -376,6 +376,19 @@ fn each_missing_file_is_named() {
 }
 
 #[test]
+fn each_file_that_cannot_be_read_is_named() {
+    for file in ["smp-server.ini", "ca.crt", "server.crt", "server.key", "fingerprint"] {
+        let home = Home::new();
+        home.run(INIT);
+        // Root may read everything, but no directory as a file.
+        fs::remove_file(home.config(file)).unwrap();
+        fs::create_dir(home.config(file)).unwrap();
+        let path = home.config(file).display().to_string();
+        assert_fails(&home.run(["start"]), 16, &["cannot read", &path]);
+    }
+}
+
+#[test]
 fn files_of_different_identities_are_refused() {
     let (home, other) = (Home::new(), Home::new());
     home.run(INIT);
