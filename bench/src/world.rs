@@ -200,6 +200,7 @@ pub fn connect(identity: &Identity, place: u32, meter: &mut Meter) -> Outcome<(C
             conn,
             version: agreed.version,
             session_id: agreed.session_id,
+            service: None,
             router_key: agreed.session_private_key,
             forward_key: Some(secret.box_key()),
             proxy: false,
@@ -280,7 +281,9 @@ impl World {
             allow_new_queues: true,
             create_password: None,
             queue_quota: 128,
+            services_max: 1,
             message_ttl_secs: Some(21 * 86_400),
+            expire_on_send: true,
             notification_ttl_secs: 86_400,
             links: Arc::default(),
             message_bytes_max: 1 << 30,
@@ -352,11 +355,14 @@ impl World {
 
     fn collect(&mut self) -> Outcome {
         while let Some(output) = self.service.next_output() {
-            let (Output::Responses { conn, .. } | Output::Message { conn, .. }) = &output;
+            let (Output::Responses { conn, .. }
+            | Output::Message { conn, .. }
+            | Output::Service { conn, .. }) = &output;
             let end = self.ends.get_mut(conn.place as usize).ok_or("an output for nobody")?;
             match output {
                 Output::Responses { bytes, .. } => end.outbox.push_responses(bytes),
                 Output::Message { message, .. } => end.outbox.push_message(message, 0, self.arena.charge()),
+                Output::Service { .. } => return Err("no client here is a service".into()),
             }
         }
         Ok(())

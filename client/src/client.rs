@@ -4,9 +4,10 @@ use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ringpost_protocol::command::{Command, MsgFlags, NewQueue, QueueRequest, SubscribeMode};
+use ringpost_protocol::command::{Command, MsgFlags, NewQueue, QueueRequest, ServiceSubs, SubscribeMode};
 use ringpost_protocol::crypto::DhPrivateKey;
 use ringpost_protocol::crypto::delivery::MsgId;
+use ringpost_protocol::handshake::ServiceRole;
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::version::SmpVersion;
 use tokio::sync::{mpsc, oneshot};
@@ -140,6 +141,23 @@ impl Client {
             }
         }
         results
+    }
+
+    /// Subscribes this connection of a service to all of its queues at once (SUBS, or NSUBS for one that is notified).
+    /// `expected` is what the service believes to have: the router says what it has, and below version 19 only how many.
+    /// A queue becomes the service's by [`new_queue`](Self::new_queue) or [`subscribe`](Self::subscribe) on such a connection.
+    pub async fn subscribe_service(&self, expected: ServiceSubs) -> Result<ServiceSubs, ClientError> {
+        let command = match self.session().service.as_ref().map(|service| service.role) {
+            Some(ServiceRole::Notifier) => Command::NSubs(expected),
+            _ => Command::Subs(expected),
+        };
+        let tag = command.tag();
+        let service = self.session().service.as_ref();
+        let service = service.ok_or(ClientError::Command(CommandFault::NoService { command: tag }))?;
+        match self.command(service.id, &command, Some(&service.key)).await? {
+            Reply::Service(subs) => Ok(subs),
+            other => Err(other.unexpected(tag)),
+        }
     }
 
     /// Lets the recipient secure the queue with the sender's key (KEY).

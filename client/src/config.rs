@@ -1,8 +1,10 @@
 //! Settings of a connection.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ringpost_protocol::handshake::ServiceCredentials;
 use ringpost_protocol::version::VersionRange;
 
 use crate::queue::KeyKind;
@@ -34,6 +36,9 @@ pub struct ClientConfig {
     pub recipient_key: KeyKind,
     /// Send a session key, so that blocks are encrypted inside TLS from version 11 on. Apps always do.
     pub block_encryption: bool,
+    /// The service whose connection this is: from version 16 on. A router of a lower version gets a client like others:
+    /// see [`Session::service_id`](crate::Session::service_id).
+    pub service: Option<Arc<ServiceCredentials>>,
     /// The local address to connect from. None: the system chooses.
     pub local_ip: Option<IpAddr>,
 }
@@ -51,6 +56,7 @@ impl Default for ClientConfig {
             events_before_response_max: 16_384,
             recipient_key: KeyKind::Ed25519,
             block_encryption: true,
+            service: None,
             local_ip: None,
         }
     }

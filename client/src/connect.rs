@@ -8,7 +8,10 @@ use ringpost_protocol::address::{Host, RouterAddress, Scheme};
 use ringpost_protocol::certificate::VerifyingKey;
 use ringpost_protocol::certificate::chain::{Certificate, ChainError};
 use ringpost_protocol::crypto::{BlockCipher, DhPrivateKey};
-use ringpost_protocol::handshake::{ClientHandshake, ClientSession, HandshakeFailure};
+use ringpost_protocol::handshake::{
+    ClientHandshake, ClientSession, HandshakeFailure, ServiceCredentials, read_service_response,
+};
+use ringpost_protocol::tls::config::service_client_config;
 use ringpost_protocol::tls::{
     RECORD_BYTES_MAX, SessionId, TlsChannel, TlsError, client_config, no_server_name,
 };
@@ -22,8 +25,9 @@ use crate::config::ClientConfig;
 use crate::driver::Driver;
 use crate::error::{ConnectError, Disconnect, TransportFault};
 use crate::event::Events;
-use crate::queue::random;
-use crate::session::Session;
+use crate::id::EntityId;
+use crate::queue::{Authorizer, KeyKind, random};
+use crate::session::{Service, Session};
 use crate::wire::{Next, Records, Wire};
 
 /// Makes connections.
@@ -44,11 +48,11 @@ impl Connection {
         let identity = <[u8; 32]>::try_from(hash).map_err(|_| ConnectError::KeyHash(hash.len()))?;
         let connecting = async {
             let mut stream = tcp(address, config.local_ip).await?;
-            let mut records = tls(&mut stream, identity).await?;
-            let agreed = agree(&mut stream, &mut records, identity, &config).await?;
-            Ok((stream, records, agreed))
+            let mut records = tls(&mut stream, identity, config.service.as_deref()).await?;
+            let (agreed, service) = agree(&mut stream, &mut records, identity, &config).await?;
+            Ok((stream, records, agreed, service))
         };
-        let (stream, records, agreed) = tokio::time::timeout(config.connect_timeout, connecting)
+        let (stream, records, agreed, service) = tokio::time::timeout(config.connect_timeout, connecting)
             .await
             .map_err(|_| ConnectError::Timeout(config.connect_timeout))??;
 
@@ -64,6 +68,7 @@ impl Connection {
             router_key: agreed.router_key.map(|key| key.key),
             encrypted_blocks: agreed.block_encryption,
             basic_auth: address.password.as_ref().map(|password| password.as_str().as_bytes().to_vec()),
+            service,
         });
         let (commands, outgoing) = mpsc::channel(config.queued_commands_max.max(1));
         let (sender, receiver) = mpsc::channel(config.events_max.max(1));
@@ -122,8 +127,16 @@ async fn tcp_to(remote: SocketAddr, local_ip: Option<IpAddr>) -> io::Result<TcpS
     Ok(stream)
 }
 
-async fn tls(stream: &mut TcpStream, identity: [u8; 32]) -> Result<Records, ConnectError> {
-    let config = client_config(identity).map_err(|error| tls_error(&error))?;
+async fn tls(
+    stream: &mut TcpStream,
+    identity: [u8; 32],
+    service: Option<&ServiceCredentials>,
+) -> Result<Records, ConnectError> {
+    let config = match service {
+        Some(service) => service_client_config(identity, service),
+        None => client_config(identity),
+    };
+    let config = config.map_err(|error| tls_error(&error))?;
     let mut tls = TlsChannel::client(config, no_server_name()).map_err(|error| tls_error(&error))?;
     let mut incoming = Vec::with_capacity(RECORD_BYTES_MAX);
     let mut outgoing = Vec::new();
@@ -155,13 +168,15 @@ async fn agree(
     records: &mut Records,
     identity: [u8; 32],
     config: &ClientConfig,
-) -> Result<ClientSession, ConnectError> {
+) -> Result<(ClientSession, Option<Service>), ConnectError> {
+    let no_randomness = |error: getrandom::Error| ConnectError::Randomness(error.to_string());
     let session_private_key = if config.block_encryption {
-        let key = random().map_err(|error| ConnectError::Randomness(error.to_string()))?;
-        Some(DhPrivateKey::from_bytes(key))
+        Some(DhPrivateKey::from_bytes(random().map_err(no_randomness)?))
     } else {
         None
     };
+    let service_key = KeyKind::Ed25519.generate().map_err(no_randomness)?;
+    let signed_key = config.service.as_ref().map(|service| service.sign(&service_key));
     let refused = |failure: HandshakeFailure| ConnectError::Handshake(failure.to_string());
     let (session_id, leaf_key) =
         peer(records.tls()).ok_or_else(|| ConnectError::Tls("no certificate".to_owned()))?;
@@ -172,18 +187,13 @@ async fn agree(
         leaf_key: &leaf_key,
         session_private_key,
         proxy: false,
-        service: None,
+        service: config
+            .service
+            .as_deref()
+            .zip(signed_key.as_deref())
+            .map(|(service, key)| service.hello(key)),
     };
-    let hello = loop {
-        match records.next_block().map_err(ended)? {
-            Next::Block(block) => break block.to_vec(),
-            Next::Closed => return Err(ConnectError::ClosedByRouter),
-            Next::Incomplete => {}
-        }
-        if stream.read_buf(records.incoming_room()).await.map_err(|error| handshake_io(&error))? == 0 {
-            return Err(ConnectError::ClosedByRouter);
-        }
-    };
+    let hello = block(stream, records).await?;
     let mut agreed = None;
     records
         .push_block(|block| {
@@ -195,7 +205,34 @@ async fn agree(
     stream.write_all(records.outgoing()).await.map_err(|error| handshake_io(&error))?;
     records.sent(records.outgoing().len());
     records.release();
-    Ok(agreed)
+    let service = match &config.service {
+        Some(credentials) if agreed.service_sent => {
+            let response = block(stream, records).await?;
+            let id = read_service_response(&response).map_err(refused)?;
+            Some(Service {
+                id: EntityId::new(id).ok_or_else(|| refused(HandshakeFailure::Parse))?,
+                role: credentials.role,
+                fingerprint: credentials.fingerprint().map_err(|_| refused(HandshakeFailure::BadAuth))?,
+                key: Authorizer::new(service_key),
+            })
+        }
+        _ => None,
+    };
+    Ok((agreed, service))
+}
+
+/// The next block of the handshake.
+async fn block(stream: &mut TcpStream, records: &mut Records) -> Result<Vec<u8>, ConnectError> {
+    loop {
+        match records.next_block().map_err(ended)? {
+            Next::Block(block) => return Ok(block.to_vec()),
+            Next::Closed => return Err(ConnectError::ClosedByRouter),
+            Next::Incomplete => {}
+        }
+        if stream.read_buf(records.incoming_room()).await.map_err(|error| handshake_io(&error))? == 0 {
+            return Err(ConnectError::ClosedByRouter);
+        }
+    }
 }
 
 /// The session's identifier and the key of the router's leaf certificate.

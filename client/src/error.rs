@@ -88,6 +88,8 @@ pub enum CommandFault {
     BodyTooLarge { body_bytes: usize, body_bytes_max: usize, version: SmpVersion },
     #[error("version {version} has no {command}")]
     NotInVersion { command: &'static str, version: SmpVersion },
+    #[error("only a connection of a service has {command}")]
+    NoService { command: &'static str },
     #[error("it could not be authorized: {0}")]
     Authorize(String),
     #[error("no randomness from the system: {0}")]

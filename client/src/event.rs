@@ -1,6 +1,6 @@
 //! What a router sends on its own account: messages, and the end of subscriptions.
 
-use ringpost_protocol::command::MsgFlags;
+use ringpost_protocol::command::{MsgFlags, ServiceSubs};
 use ringpost_protocol::crypto::OpenError;
 use ringpost_protocol::crypto::boxes::open_in_place;
 use ringpost_protocol::crypto::delivery::{Delivered, DeliveredKind, MsgId};
@@ -25,6 +25,10 @@ pub enum Event {
     Deleted {
         queue: EntityId,
     },
+    /// Another connection of this service subscribed to its queues, which were these.
+    ServiceEnd(ServiceSubs),
+    /// All messages were sent that waited when the service subscribed to its queues. From version 19.
+    ServiceDelivered,
     /// The last event of every connection.
     Disconnected(Disconnect),
 }

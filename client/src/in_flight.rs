@@ -111,6 +111,7 @@ fn reply(
         Response::Err(error) => return Err(ClientError::Router(error)),
         Response::Ok => Reply::Ok,
         Response::Sok { .. } => Reply::Subscribed,
+        Response::Soks(subs) => Reply::Service(subs),
         Response::Pong => Reply::Pong,
         Response::Info(json) => Reply::Info(json.to_vec()),
         Response::Msg { msg_id, body } => {
@@ -154,6 +155,8 @@ fn event(
         Ok(Response::Msg { msg_id, body }) => Some(Event::Message(message(queue()?, msg_id, body)?)),
         Ok(Response::End) => Some(Event::End { queue: queue()? }),
         Ok(Response::Deld) => Some(Event::Deleted { queue: queue()? }),
+        Ok(Response::Ends(subs)) => Some(Event::ServiceEnd(subs)),
+        Ok(Response::Alls) => Some(Event::ServiceDelivered),
         // The router could not read a block of ours: what was in it stays without response.
         Ok(Response::Err(_)) if transmission.corr_id.is_empty() => {
             return Err(ProtocolFault::UnexpectedEvent("ERR"));

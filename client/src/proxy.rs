@@ -95,7 +95,7 @@ impl Forwarding {
         authorized.put_short(queue.sender_id.as_bytes());
         command.encode(session.version, &mut *authorized);
         let authorization = match &queue.key {
-            Some(key) => Some(key.authorize(&authorized, Some(&session.key), &nonce)?),
+            Some(key) => Some(key.authorize(&[&authorized[..]], Some(&session.key), &nonce)?),
             None => None,
         };
         let authorization = authorization.as_ref().map_or(&[][..], OwnedAuthorization::as_bytes);

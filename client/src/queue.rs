@@ -126,21 +126,22 @@ impl Authorizer {
         self.key.public()
     }
 
-    /// Authorizes `authorized`, the bytes from the session ID on.
+    /// Authorizes `authorized`, parts that are to be joined: the bytes from the session ID on, and what a service puts
+    /// before them.
     pub(crate) fn authorize(
         &self,
-        authorized: &[u8],
+        authorized: &[&[u8]],
         session_key: Option<&DhPublicKey>,
         corr_id: &[u8],
     ) -> Result<OwnedAuthorization, CommandFault> {
         if let (AuthPrivateKey::X25519(key), Some(session_key)) = (&self.key, session_key) {
             let box_key = self.session_box_key(key, session_key);
-            let hash = authenticator_hash(&[authorized]);
+            let hash = authenticator_hash(authorized);
             let authenticator = make_authenticator(&box_key, &nonce_from(corr_id), &hash);
             return Ok(OwnedAuthorization::Authenticator(authenticator));
         }
         self.key
-            .authorize(&[authorized], session_key, corr_id)
+            .authorize(authorized, session_key, corr_id)
             .map_err(|error| CommandFault::Authorize(error.to_string()))
     }
 
@@ -177,9 +178,10 @@ mod tests {
         // The second of two equal sessions uses the kept key, and a new session replaces it.
         for session_key in [&router[0], &router[0], &router[1], &router[0]] {
             let expected = key.authorize(&[b"bytes"], Some(session_key), &[9; 24]).unwrap();
-            assert_eq!(authorizer.authorize(b"bytes", Some(session_key), &[9; 24]).unwrap(), expected);
+            let kept = authorizer.authorize(&[b"by", b"tes"], Some(session_key), &[9; 24]);
+            assert_eq!(kept.unwrap(), expected);
         }
-        assert!(authorizer.authorize(b"bytes", None, &[9; 24]).is_err());
+        assert!(authorizer.authorize(&[b"bytes"], None, &[9; 24]).is_err());
     }
 
     #[test]

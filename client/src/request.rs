@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use ringpost_protocol::command::{Command, QueueMode};
+use ringpost_protocol::command::{Command, QueueMode, ServiceSubs};
 use ringpost_protocol::encoding::Sink;
 use ringpost_protocol::keys::DhPublicKey;
 use ringpost_protocol::limits::ID_BYTES;
@@ -22,8 +22,8 @@ use crate::session::Session;
 pub(crate) type CorrId = [u8; ID_BYTES];
 
 /// Room in front of the authorized bytes for the authorization (at most an Ed448 signature with its length) and the
-/// flag "no service signature".
-const HEAD_BYTES: usize = 1 + 114 + 1;
+/// signature of a service with its flag and length.
+const HEAD_BYTES: usize = 1 + 114 + 1 + 1 + 64;
 
 /// A transmission, ready to be put into a block.
 #[derive(Debug)]
@@ -60,10 +60,18 @@ impl Transmission {
             None => head.put_short(&[]),
             Some(key) => {
                 let authorized = buffer.get(HEAD_BYTES..).unwrap_or_default();
-                let authorization = key.authorize(authorized, session.router_key.as_ref(), corr_id)?;
+                let service = session.service.as_ref().filter(|_| command.is_service_signed());
+                let fingerprint = service.map_or(&[][..], |service| &service.fingerprint);
+                let parts = [fingerprint, authorized];
+                let authorization = key.authorize(&parts, session.router_key.as_ref(), corr_id)?;
                 head.put_short(authorization.as_bytes());
                 if session.format.service_signature {
-                    head.put_maybe(None::<&[u8]>, Sink::put_short);
+                    let signature =
+                        service.map(|service| service.key.authorize(&[authorized], None, corr_id));
+                    let signature = signature.transpose()?;
+                    head.put_maybe(signature.as_ref(), |head, signature| {
+                        head.put_short(signature.as_bytes());
+                    });
                 }
             }
         }
@@ -107,6 +115,7 @@ pub(crate) enum Reply {
     Ids(QueueIds),
     Message(Message),
     Info(Vec<u8>),
+    Service(ServiceSubs),
     /// PKEY.
     Relay(Box<RelayKeys>),
     /// The box in PRES.
@@ -130,6 +139,7 @@ impl Reply {
             Self::Ids(_) => "IDS",
             Self::Message(_) => "MSG",
             Self::Info(_) => "INFO",
+            Self::Service(_) => "SOKS",
             Self::Relay(_) => "PKEY",
             Self::Forwarded(_) => "PRES",
         }
@@ -188,7 +198,10 @@ mod tests {
     use ringpost_protocol::transmission::{Authorization, Authorized, Format};
     use ringpost_protocol::version::SmpVersion;
 
+    use ringpost_protocol::handshake::ServiceRole;
+
     use crate::queue::{KeyKind, SenderQueue};
+    use crate::session::Service;
 
     fn session(version: u16) -> Session {
         Session {
@@ -197,6 +210,48 @@ mod tests {
             router_key: Some(DhPrivateKey::from_bytes([3; 32]).public()),
             encrypted_blocks: true,
             basic_auth: None,
+            service: None,
+        }
+    }
+
+    /// In a service's session the queue's key covers the certificate too, and the service signs beside it.
+    #[test]
+    fn a_service_signs_what_makes_a_queue_its_own() {
+        let entity = EntityId::new(&[4; 24]).unwrap();
+        let corr_id = [9; 24];
+        let service_key = KeyKind::Ed25519.generate().unwrap();
+        let key = KeyKind::Ed25519.generate().unwrap();
+        let queue = SenderQueue::new(entity, key.clone());
+        for version in [16, 19] {
+            let mut session = session(version);
+            session.service = Some(Service {
+                id: EntityId::new(&[5; 24]).unwrap(),
+                role: ServiceRole::Messaging,
+                fingerprint: [6; 32],
+                key: Authorizer::new(service_key.clone()),
+            });
+            for (command, is_signed) in [(Command::Sub, true), (Command::NSub, true), (Command::Del, false)] {
+                let made =
+                    Transmission::new(&session, &corr_id, entity, &command, queue.key.as_ref()).unwrap();
+                let mut scratch = Vec::new();
+                let expected = Authorized::command(
+                    session.format,
+                    session.id(),
+                    &corr_id,
+                    entity.as_bytes(),
+                    &command,
+                    &mut scratch,
+                );
+                let claimed = expected.for_authorization();
+                let fingerprint = if is_signed { &[6; 32][..] } else { &[] };
+                let authorization = key.authorize(&[fingerprint, claimed], None, &corr_id).unwrap();
+                let signature = is_signed.then(|| service_key.authorize(&[claimed], None, &corr_id).unwrap());
+                let signature: Option<&[u8; 64]> =
+                    signature.as_ref().map(|signature| signature.as_bytes().try_into().unwrap());
+                let mut written = Vec::new();
+                expected.write(authorization.as_borrowed(), signature, &mut written);
+                assert_eq!(made.as_bytes(), written, "version {version}, {}", command.tag());
+            }
         }
     }
 
@@ -224,7 +279,7 @@ mod tests {
                         &mut scratch,
                     );
                     let authorization = key.map(|key| {
-                        key.authorize(expected.for_authorization(), session.router_key.as_ref(), &corr_id)
+                        key.authorize(&[expected.for_authorization()], session.router_key.as_ref(), &corr_id)
                             .unwrap()
                     });
                     let authorization =

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use ringpost_protocol::handshake::ServiceRole;
 use ringpost_protocol::keys::DhPublicKey;
 use ringpost_protocol::tls::SessionId;
 use ringpost_protocol::transmission::Format;
 use ringpost_protocol::version::SmpVersion;
+
+use crate::id::EntityId;
+use crate::queue::Authorizer;
 
 /// The agreed parameters of a connection.
 pub struct Session {
@@ -16,6 +20,18 @@ pub struct Session {
     pub(crate) encrypted_blocks: bool,
     /// The password of the address: needed to make queues on some routers.
     pub(crate) basic_auth: Option<Vec<u8>>,
+    pub(crate) service: Option<Service>,
+}
+
+/// The service whose session this is.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) id: EntityId,
+    pub(crate) role: ServiceRole,
+    /// Of its certificate: stands in front of what the keys of its queues sign.
+    pub(crate) fingerprint: [u8; 32],
+    /// Of this session alone.
+    pub(crate) key: Authorizer,
 }
 
 impl Session {
@@ -27,6 +43,11 @@ impl Session {
     /// The channel binding of TLS, that all authorized commands cover.
     pub fn id(&self) -> &[u8] {
         self.id.as_ref()
+    }
+
+    /// The ID that the router has given to the service whose connection this is: always the same for its certificate.
+    pub fn service_id(&self) -> Option<EntityId> {
+        self.service.as_ref().map(|service| service.id)
     }
 
     /// Whether blocks are encrypted inside TLS.

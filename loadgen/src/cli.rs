@@ -37,6 +37,8 @@ pub enum Scenario {
     Handshake(Handshake),
     /// Creation of many queues
     Queues(Creation),
+    /// Many queues of a client service subscribed again with one command
+    Services(Services),
     /// Clients that ask the router to be their proxy to a relay that cannot be reached
     Unreachable(Unreachable),
 }
@@ -245,6 +247,30 @@ pub struct Creation {
     pub keep: bool,
 }
 
+#[derive(Args, Clone, Debug)]
+pub struct Services {
+    #[command(flatten)]
+    pub common: Common,
+    /// Queues of the service
+    #[arg(long, value_name = "N", default_value = "10000")]
+    pub queues: NonZeroUsize,
+    /// How often the service connects and subscribes
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub rounds: NonZeroUsize,
+    /// Commands that are under way at once while queues are made
+    #[arg(long, value_name = "K", default_value = "64")]
+    pub in_flight: NonZeroUsize,
+    /// Of every so many queues one has a message that must be delivered each time. 0: none has
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub one_message_in: usize,
+    /// Bytes of each message's body
+    #[arg(long, value_name = "BYTES", default_value_t = 1_000, value_parser = body_bytes)]
+    pub body_bytes: usize,
+    /// Leave the queues in the router
+    #[arg(long)]
+    pub keep: bool,
+}
+
 impl Scenario {
     pub fn common(&self) -> &Common {
         match self {
@@ -254,6 +280,7 @@ impl Scenario {
             Self::Subscribe(options) => &options.common,
             Self::Handshake(options) => &options.common,
             Self::Queues(options) => &options.common,
+            Self::Services(options) => &options.common,
             Self::Unreachable(options) => &options.common,
         }
     }
@@ -266,6 +293,7 @@ impl Scenario {
             Self::Subscribe(_) => "subscribe",
             Self::Handshake(_) => "handshake",
             Self::Queues(_) => "queues",
+            Self::Services(_) => "services",
             Self::Unreachable(_) => "unreachable",
         }
     }
@@ -277,7 +305,7 @@ impl Scenario {
             Self::Idle(_) => "connection",
             Self::Subscribe(_) => "subscription",
             Self::Handshake(_) => "handshake",
-            Self::Queues(_) => "queue",
+            Self::Queues(_) | Self::Services(_) => "queue",
             Self::Unreachable(_) => "answer",
         }
     }
@@ -291,6 +319,7 @@ impl Scenario {
             Self::Subscribe(options) => 2 * options.connections.get(),
             Self::Handshake(options) => options.common.connect_at_once.get(),
             Self::Queues(options) => options.connections.get(),
+            Self::Services(_) => 2,
             // And the listener, with what the router opens to it.
             Self::Unreachable(options) => options.clients.get() + 64,
         }
@@ -301,7 +330,7 @@ impl Scenario {
         let counted = match self {
             Self::Throughput(options) => options.messages.is_some(),
             Self::Latency(_) | Self::Idle(_) | Self::Unreachable(_) => false,
-            Self::Subscribe(_) | Self::Handshake(_) | Self::Queues(_) => true,
+            Self::Subscribe(_) | Self::Handshake(_) | Self::Queues(_) | Self::Services(_) => true,
         };
         let default = Duration::from_secs(u64::from(!counted));
         self.common().warmup_secs.unwrap_or(default)
@@ -364,6 +393,12 @@ impl Scenario {
                 ("in_flight", queues.in_flight.get().into()),
                 ("subscribe", queues.subscribe.into()),
                 ("ping_secs", queues.ping_secs.as_secs_f64().into()),
+            ]),
+            Self::Services(services) => options.extend([
+                ("queues", services.queues.get().into()),
+                ("rounds", services.rounds.get().into()),
+                ("one_message_in", services.one_message_in.into()),
+                ("body_bytes", services.body_bytes.into()),
             ]),
         }
         options
@@ -438,7 +473,9 @@ mod tests {
 
     #[test]
     fn every_scenario_has_defaults() {
-        for name in ["throughput", "latency", "idle", "subscribe", "handshake", "queues", "unreachable"] {
+        for name in
+            ["throughput", "latency", "idle", "subscribe", "handshake", "queues", "services", "unreachable"]
+        {
             let cli = parse(&[name, ADDRESS]).unwrap();
             assert_eq!(cli.scenario.name(), name);
             assert!(!cli.scenario.options().is_empty() && cli.scenario.connections_max() > 0);

@@ -132,6 +132,24 @@ async fn queues_are_created_and_deleted_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_subscribes_to_all_its_queues_again_and_again() {
+    let router = FakeRouter::start(Faults::default()).await;
+    let options = ["--queues", "150", "--rounds", "3", "--one-message-in", "4"];
+    let report = passes(&router, "services", &options).await;
+    assert_eq!(report["operations"], 450);
+    assert_eq!(report["latencies"][0]["count"], 3);
+    assert_eq!(router.shared.queues.count(), 0);
+
+    let losing = FakeRouter::start(Faults { delivery: Delivery::Lose(5), ..Faults::default() }).await;
+    let (output, report) = loadgen("services", &losing.address.to_string(), &options).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(report["errors"]["by_kind"], serde_json::json!({ "lost": 3 }));
+
+    let old = ["--queues", "1", "--smp-version-max", "18"];
+    refuses("services", &router.address.to_string(), &old, 1, "only from version 19 on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn queues_are_subscribed_again_with_their_messages() {
     let router = FakeRouter::start(Faults::default()).await;
     let options = ["--queues", "150", "--connections", "3", "--batch", "40", "--messages-each", "2"];

@@ -9,7 +9,7 @@ use ed25519_dalek::VerifyingKey;
 use proptest::prelude::*;
 use ringpost_protocol::crypto::authorization::{
     AuthPrivateKey, AuthorizeError, DUMMY_ED448_KEY, DUMMY_ED25519_KEY, DUMMY_X25519_KEY, Ed25519Claim,
-    VerifyContext, authenticator_box_key, authenticator_hash, make_authenticator, verify,
+    KnownKeys, VerifyContext, authenticator_box_key, authenticator_hash, make_authenticator, verify,
     verify_authenticator, verify_ed25519_batch,
 };
 use ringpost_protocol::crypto::boxes::nonce_from;
@@ -237,10 +237,35 @@ fn a_low_order_key_agrees_on_zeros() {
     assert_eq!(secret.as_bytes(), &[0; 32]);
 }
 
+/// A key stands for itself alone, also where another has its place.
+#[test]
+fn known_keys_that_share_a_place_are_told_apart() {
+    let parts: &[&[u8]] = &[b"command"];
+    let signers: Vec<_> = (0..=255_u8).map(|seed| AuthPrivateKey::ed25519(&[seed; 32])).collect();
+    let sign = |signer: &AuthPrivateKey| -> [u8; 64] {
+        signer.authorize(parts, None, b"").unwrap().as_bytes().try_into().unwrap()
+    };
+    let mut known = KnownKeys::default();
+    let AuthPublicKey::Ed25519(first) = signers[0].public() else { unreachable!() };
+    assert!(known.verify_ed25519(&sign(&signers[0]), parts, Some(&AuthPublicKey::Ed25519(first))));
+    // The same place, which the first two bytes say, and other bytes behind: a point or none.
+    for last in 0..=255 {
+        let mut other = first;
+        other[31] ^= last;
+        let is_it = last == 0;
+        let other = AuthPublicKey::Ed25519(other);
+        assert_eq!(known.verify_ed25519(&sign(&signers[0]), parts, Some(&other)), is_it);
+    }
+    for signer in &signers {
+        assert!(known.verify_ed25519(&sign(signer), parts, Some(&signer.public())));
+        assert!(!known.verify_ed25519(&sign(&signers[1]), parts, Some(&signers[2].public())));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// The batch finds just the claims that single checks refuse.
+    /// The batch finds just the claims that single checks refuse, and so do checks with known keys, whatever was checked before.
     #[test]
     fn a_batch_answers_as_single_checks_do(
         defects in prop::collection::vec(prop::option::weighted(0.1, 0_u8..5), 0..20),
@@ -271,7 +296,14 @@ proptest! {
             },
         }).collect();
         let expected: Vec<_> = defects.iter().map(Option::is_none).collect();
-        prop_assert_eq!(verify_ed25519_batch(&claims), expected);
+        prop_assert_eq!(verify_ed25519_batch(&claims), expected.clone());
+        let mut known = KnownKeys::default();
+        for _ in 0..2 {
+            let answers: Vec<_> = claims.iter().map(|claim| {
+                known.verify_ed25519(claim.signature, claim.authorized, claim.key)
+            }).collect();
+            prop_assert_eq!(&answers, &expected);
+        }
     }
 
     #[test]

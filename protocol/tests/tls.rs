@@ -6,11 +6,14 @@ mod support;
 use std::sync::Arc;
 
 use ringpost_protocol::certificate::{CertificateAuthority, ChainError, RouterCredentials, SigningKey};
-use ringpost_protocol::tls::config::{client_config_with_alpn, server_config_with};
+use ringpost_protocol::handshake::{ServiceCredentials, ServiceRole};
+use ringpost_protocol::tls::config::{client_config_with_alpn, server_config_with, service_client_config};
 use ringpost_protocol::tls::provider::{provider, provider_with_x448, web_provider};
 use ringpost_protocol::tls::{Culprit, TlsChannel, TlsError, client_config, server_config};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{cipher_suite, default_provider, kx_group};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{AlertDescription, ClientConfig, PeerIncompatible, ServerConfig};
 use support::{
     End, Failures, carry, chain, client_with, credentials, established, leaf_key, now_secs, shake_hands,
@@ -40,6 +43,34 @@ fn both_sides_get_the_same_session_identifier() {
     assert_eq!(first_client.channel.alpn(), Some(&b"smp/1"[..]));
     assert_eq!(first_client.channel.peer_certificates(), credentials.chain);
     assert!(first_server.channel.peer_certificates().is_empty());
+}
+
+/// Ed25519 and Ed448, alone and behind a leaf; and that the leaf's key is another's ends the handshake.
+#[test]
+fn services_show_their_certificates() {
+    let credentials = credentials(1, 2);
+    let server = server_config(&credentials).unwrap();
+    let mut ids = Vec::new();
+    for authority_key in [SigningKey::ed25519(&[5; 32]), SigningKey::ed448(&[5; 57])] {
+        let authority = CertificateAuthority::generate_with(authority_key.clone(), now_secs()).unwrap();
+        let leaf_key = SigningKey::ed448(&[6; 57]);
+        let issued = authority.issue_with("service", &leaf_key, now_secs()).unwrap();
+        let leaf = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
+        let ca = authority.certificate().clone();
+        for (chain, key) in [(vec![ca.clone()], authority_key.clone()), (vec![leaf, ca], leaf_key)] {
+            let role = ServiceRole::Messaging;
+            let mut service = ServiceCredentials { role, chain, key };
+            let client = service_client_config(credentials.ca_fingerprint, &service).unwrap();
+            let (server_end, client_end) = established(&server, &client);
+            assert_eq!(server_end.channel.peer_certificates(), service.chain);
+            assert_eq!(client_end.channel.session_id(), server_end.channel.session_id());
+            ids.push(server_end.channel.session_id());
+            service.key = SigningKey::ed25519(&[7; 32]);
+            let client = service_client_config(credentials.ca_fingerprint, &service).unwrap();
+            refused(&server, &client);
+        }
+    }
+    assert!(ids.iter().enumerate().all(|(place, id)| !ids[..place].contains(id)));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use ringpost_protocol::limits::BLOCK_BYTES;
+use ringpost_protocol::tls::config::websocket_server_config;
 use ringpost_protocol::tls::provider::provider;
 use ringpost_protocol::tls::{
     KEY_UPDATE_RECORD_BYTES, Opened, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, RECORD_OVERHEAD_BYTES,
@@ -245,7 +246,8 @@ fn session_tickets_are_ignored_also_in_pieces() {
 #[test]
 fn data_that_the_router_sends_before_the_end_of_the_handshake() {
     let credentials = credentials(1, 2);
-    let mut config = ServerConfig::clone(&server_config(&credentials).unwrap());
+    // One that asks for no certificate: only such a router may.
+    let mut config = ServerConfig::clone(&websocket_server_config(&credentials).unwrap());
     config.send_half_rtt_data = true;
     let mut stock = Stock::Server(Box::new(ServerConnection::new(Arc::new(config)).unwrap()));
     let mut ours = End::client(&client_config(credentials.ca_fingerprint).unwrap());

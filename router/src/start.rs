@@ -21,9 +21,8 @@ use crate::{configuration, identity, listen, logging, process_limits, signals, t
 /// Between two looks for expired messages, as the reference.
 const EXPIRY_INTERVAL_SECS: u64 = 7_200;
 
-/// The newest version all of whose commands the router has, or refuses as a router of that version may: service
-/// certificates begin with 16.
-const VERSION_MAX: SmpVersion = SmpVersion::SHORT_LINKS;
+/// The newest version all of whose commands the router has. Released routers of the reference stop at 18.
+const VERSION_MAX: SmpVersion = SmpVersion::SERVICE_SUBSCRIPTIONS;
 
 /// What the command line asks `start` for, above what the ini says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -48,6 +48,8 @@ counters! {
     /// Memory that bodies of messages hold.
     message_bytes,
     subscriptions,
+    /// Services that have ever been here.
+    services,
     /// Blocks lent to connections.
     arena_lent,
     /// Messages of other shards that wait.
@@ -68,6 +70,8 @@ counters! {
     handshakes_failed_identity,
     handshakes_failed_version,
     handshakes_failed_parse,
+    /// Services whose certificate or role does not fit, or that are too many.
+    handshakes_failed_service,
     closed_by_peer,
     closed_handshake_timeout,
     closed_block_timeout,
@@ -98,6 +102,10 @@ counters! {
     /// Dropped because their body on the disk is not what was written.
     messages_damaged,
     queues_refused,
+    services_refused,
+    /// Subscriptions to all queues of a service; of these, those of clients that expected other queues.
+    service_subscriptions,
+    service_subscriptions_drifted,
     /// Bodies that were left to the log, and read back.
     bodies_evicted,
     bodies_fetched,

@@ -22,6 +22,9 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Queues. Above it, NEW is answered with ERR STORE.
     pub queues: usize,
+    /// Services, which are kept for ever. Above it, the handshake of a new one is answered with `BAD_SERVICE`. A shard has its
+    /// part of them, by the hash of their certificates.
+    pub services: usize,
     /// Subscriptions of one connection. Above it, SUB is answered with ERR QUOTA.
     pub subscriptions_per_connection: usize,
     /// Small responses of one connection that wait to be written, in bytes. Above it, the connection is not read.
@@ -48,6 +51,7 @@ impl Default for Limits {
             session_bytes: 256 << 20,
             message_bytes: 1 << 30,
             queues: 50_000_000,
+            services: 10_000,
             subscriptions_per_connection: 200_000,
             outbox_bytes: 256 << 10,
             outbox_blocks: 16,
@@ -120,6 +124,15 @@ pub const EXPIRY_STEP_OLD_QUEUES: usize = 8;
 /// Messages dropped from one queue in one step.
 pub const EXPIRY_STEP_MESSAGES: usize = 256;
 
+/// Queues looked at, for what waits in those of a service, before other tasks get their turn.
+pub const SERVICE_STEP_QUEUES: u32 = 1_024;
+/// Of these, messages that are delivered in one step.
+pub const SERVICE_STEP_DELIVERIES: usize = 8;
+/// Of these, notifiers whose kept notifications are sent in one step: about a block of them.
+pub const SERVICE_STEP_NOTIFIERS: usize = 4;
+/// Messages of a service that are being read from the log, or wait for a block, before the search for more goes on.
+pub const SERVICE_PENDING_MAX: usize = 32;
+
 /// Bodies from this size on keep the block they came in; smaller ones are copied to memory of their own size, which
 /// wastes less than the rest of a block.
 pub const BODY_KEEPS_BLOCK_BYTES: usize = 12 * 1024;
@@ -138,4 +151,5 @@ const _: () = {
     assert!(BODY_KEEPS_BLOCK_BYTES < BUFFER_BYTES);
     assert!(COMMANDS_PER_TURN <= BATCH_TRANSMISSIONS_MAX);
     assert!(BLOCKS_PER_WRITE >= 1);
+    assert!(SERVICE_STEP_NOTIFIERS <= SERVICE_STEP_DELIVERIES);
 };

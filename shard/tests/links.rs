@@ -242,13 +242,20 @@ fn notifications_wait_for_their_notifier_even_over_a_restart() {
     let notified: Vec<_> =
         found.iter().enumerate().filter(|(n, _)| n % 4 != 0 || *n == 20).map(|(_, id)| id.clone()).collect();
     assert_eq!(about, notified);
-    // A new notifier takes the place of the old one, which is told.
+    // A new notifier takes the place of the old one, and who subscribed to that is told.
+    assert_subscribed(&other.request(Some(&key), &notifier_id, &Command::NSub));
+    assert_eq!(client.receive().response(), Response::End);
     let (second, second_key, _) = notifier(&mut client, &queue, 10);
-    let deleted = client.receive();
+    let deleted = other.receive();
     assert_eq!((deleted.response(), &deleted.entity_id), (Response::Deld, &notifier_id));
-    client.request(Some(&key), &notifier_id, &Command::NSub).assert_error(&ErrorType::Auth);
-    assert_subscribed(&client.request(Some(&second_key), &second, &Command::NSub));
+    other.request(Some(&key), &notifier_id, &Command::NSub).assert_error(&ErrorType::Auth);
+    assert_subscribed(&other.request(Some(&second_key), &second, &Command::NSub));
     client.recipient(&queue, &Command::NDel).assert_ok();
-    assert_eq!(client.receive().response(), Response::Deld);
+    assert_eq!(other.receive().response(), Response::Deld);
+    // Unless its own command did it.
+    let (third, third_key, _) = notifier(&mut client, &queue, 11);
+    assert_subscribed(&client.request(Some(&third_key), &third, &Command::NSub));
     client.recipient(&queue, &Command::NDel).assert_ok();
+    client.recipient(&queue, &Command::NDel).assert_ok();
+    assert_eq!(client.receive_soon(), None);
 }

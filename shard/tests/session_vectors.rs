@@ -9,7 +9,8 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::queue::{Content, Queue};
-use common::{Client, Received, TestRouter};
+use common::{Client, Received, TestRouter, TestService};
+use ringpost_protocol::command::Command;
 use ringpost_protocol::crypto::delivery::decrypt_notification_meta;
 use ringpost_protocol::crypto::{AuthPrivateKey, BoxKey, DhPrivateKey};
 use ringpost_protocol::response::{QueueIds, Response};
@@ -17,32 +18,27 @@ use ringpost_protocol::version::SmpVersion;
 use serde_json::Value;
 
 /// Steps and notes that are not replayed, by reason. All others are.
-const NOT_REPLAYED: &[(&str, &[&str])] = &[
-    (
-        "a router as its own relay: see the tests of the proxy",
-        &["PRXY when the server is its own destination and the proxy is allowed"],
-    ),
-    (
-        "services, and the queue that is made with a notifier",
-        &[
-            "NEW with notifier",
-            "service: NSUB with service signature",
-            "service: NSUB without service signature",
-            "service: NSUBS",
-            "service: NSUBS with a wrong key",
-            "service: SUBS in a notifier session",
-            "service: NEW with service signature in a notifier session",
-            "service, second connection: NSUBS (all associated queues)",
-            "service, second connection: SEND is not allowed for the notifier role",
-            "SEND with notification from an ordinary connection",
-            "service, second connection: NMSG (delayed)",
-        ],
-    ),
-];
+const NOT_REPLAYED: &[(&str, &[&str])] = &[(
+    "a router as its own relay: see the tests of the proxy",
+    &["PRXY when the server is its own destination and the proxy is allowed"],
+)];
 
 /// Where the reference was seen to send an event before the response that it has no order with: a sender that is its
 /// own recipient. Ours answers first.
 const EVENT_AND_RESPONSE_IN_ANY_ORDER: &str = "v6: SEND";
+
+/// Steps before which connections end and others begin: a service's, and what connects beside it.
+const CONNECTIONS_CHANGE: &[(&str, &[&str], &[&str])] = &[
+    ("NEW with notifier", &[], &["c", "service N"]),
+    (
+        "service, second connection: NSUBS (all associated queues)",
+        &["c", "service N"],
+        &["c again", "service N again"],
+    ),
+];
+/// Steps in which the service shows its ID, and its session key.
+const SHOWS_SERVICE_ID: &str = "service: NSUB with service signature";
+const SHOWS_SERVICE_KEY: &str = "service: NSUBS";
 
 /// In front of the 32 bytes of a 25519 key in DER, of both algorithms.
 const KEY_PREFIXES: [&[u8; 12]; 2] = [
@@ -145,7 +141,7 @@ impl Replay {
             }
             key => Some(self.private_key(&bytes(&key["public_der"]))),
         };
-        assert_eq!(step["service_signature"], false);
+        let by_service = step["service_signature"] == true;
         let command = self.command(&long_bytes(&step["command"]));
         let entity_id = self.id(&bytes(&step["entity_id"]));
         let accepted = step["received"].as_array().unwrap().iter().any(|received| received["tag"] == "OK");
@@ -157,7 +153,8 @@ impl Replay {
             known.undelivered.push_back(content);
         }
         let client = self.clients.get_mut(text(&step["from"])).unwrap();
-        let prepared = client.prepare_bytes(key.as_ref(), &bytes(&step["corr_id"]), &entity_id, &command);
+        let corr_id = bytes(&step["corr_id"]);
+        let prepared = client.prepare_signed(key.as_ref(), &corr_id, &entity_id, &command, by_service);
         client.send(&[prepared]);
     }
 
@@ -191,7 +188,7 @@ impl Replay {
                 assert_eq!((about.msg_id.len(), meta.len()), (24, 144));
                 assert_eq!(ours.message.len(), bytes(&recorded["message"]).len());
             }
-            Response::Lnk { .. } => {
+            Response::Lnk { .. } | Response::Sok { service_id: Some(_) } => {
                 let theirs = bytes(&recorded["message"]);
                 assert_eq!(hex::encode(&ours.message), hex::encode(self.command(&theirs)), "{ours:?}");
             }
@@ -208,6 +205,14 @@ impl Replay {
             self.ids.insert(theirs.to_vec(), ours.to_vec());
         }
         assert_eq!(ours.notifier.is_some(), theirs.notifier.is_some());
+        if let (Some(theirs), Some(ours)) = (&theirs.notifier, &ours.notifier) {
+            self.ids.insert(theirs.notifier_id.to_vec(), ours.notifier_id.to_vec());
+            let new = bytes(&step["command"]);
+            let Ok(Command::New(new)) = Command::parse(version, &new) else { panic!("not NEW") };
+            let dh_key = new.notifier.unwrap().recipient_dh_key;
+            let secret = DhPrivateKey::from_bytes(self.secret(&dh_key.to_der()));
+            self.notifiers.insert(ours.notifier_id.to_vec(), secret.agree(&ours.router_dh_key).box_key());
+        }
         for (theirs, ours) in [(theirs.recipient_id, ours.recipient_id), (theirs.sender_id, ours.sender_id)] {
             assert_eq!(ours.len(), theirs.len());
             self.ids.insert(theirs.to_vec(), ours.to_vec());
@@ -289,10 +294,32 @@ fn replay(shards: usize) {
         notifiers: HashMap::new(),
         next_key: 0,
     };
+    let steps = steps();
+    let service = TestService::notifier(33);
+    let shown = |wanted: &str| steps.iter().find(|step| name(step) == wanted).unwrap();
+    let service_id = bytes(&shown(SHOWS_SERVICE_ID)["received"][0]["message"])[6..].to_vec();
+    let service_key = bytes(&shown(SHOWS_SERVICE_KEY)["authorized_with"]["public_der"]);
+    replay.keys.insert(service_key, service.session_key().as_bytes().try_into().unwrap());
     let skipped: HashSet<&str> = NOT_REPLAYED.iter().flat_map(|(_, names)| names.iter().copied()).collect();
-    for step in &steps() {
+    for step in &steps {
         if skipped.contains(name(step)) {
             continue;
+        }
+        for (_, end, begin) in CONNECTIONS_CHANGE.iter().filter(|(at, ..)| *at == name(step)) {
+            for name in *end {
+                assert_eq!(replay.clients.remove(*name).unwrap().receive_soon(), None);
+            }
+            for name in *begin {
+                let client = if name.starts_with("service") {
+                    let client = Client::service(&router, service, 18);
+                    let known = replay.ids.insert(service_id.clone(), client.service_id().to_vec());
+                    assert!(known.is_none_or(|known| known == client.service_id()), "another ID");
+                    client
+                } else {
+                    Client::version(&router, 18)
+                };
+                replay.clients.insert((*name).to_owned(), client);
+            }
         }
         if step.get("command").is_some() {
             replay.send(step);
@@ -325,7 +352,9 @@ fn every_step_is_replayed_or_named_with_the_reason_why_not() {
     let unknown: Vec<_> = unique.difference(&names).collect();
     assert!(unknown.is_empty(), "no such steps: {unknown:?}");
     assert!(names.contains(EVENT_AND_RESPONSE_IN_ANY_ORDER));
-    assert_eq!(names.len() - unique.len(), 99, "the number of replayed steps and notes");
+    let changes: Vec<_> = CONNECTIONS_CHANGE.iter().filter(|(at, ..)| !names.contains(at)).collect();
+    assert!(changes.is_empty(), "no such steps: {changes:?}");
+    assert_eq!(names.len() - unique.len(), 110, "the number of replayed steps and notes");
 }
 
 #[test]

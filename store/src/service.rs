@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use md5::{Digest, Md5};
+use ringpost_protocol::command::ServiceSubs;
+pub use ringpost_protocol::command::id_hash;
 use ringpost_protocol::handshake::ServiceRole;
 
 use crate::id::{Bucket, Fingerprint, QueueId, ServiceId};
@@ -61,9 +62,10 @@ impl ServiceTotal {
     }
 }
 
-/// The hash of one queue's ID. Hashes of more are the XOR of theirs.
-pub fn id_hash(id: &QueueId) -> [u8; 16] {
-    Md5::digest(id).into()
+impl From<ServiceTotal> for ServiceSubs {
+    fn from(total: ServiceTotal) -> Self {
+        Self { count: i64::try_from(total.count).unwrap_or(i64::MAX), ids_hash: total.ids_hash }
+    }
 }
 
 #[derive(Debug)]
@@ -97,6 +99,10 @@ impl<B> Services<B> {
 
     pub fn with_certificate(&self, bucket: Bucket, fingerprint: &Fingerprint) -> Option<&Service<B>> {
         self.by_fingerprint.get(&(bucket, *fingerprint))
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_fingerprint.len()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Service<B>> {

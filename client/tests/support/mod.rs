@@ -10,7 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ringpost_protocol::address::RouterAddress;
 use ringpost_protocol::certificate::{CertificateAuthority, RouterCredentials};
 use ringpost_protocol::crypto::{BlockCipher, DhPrivateKey};
-use ringpost_protocol::handshake::{RouterHandshake, RouterHello, offered_versions};
+use ringpost_protocol::handshake::{
+    RouterHandshake, RouterHello, ServiceResponse, offered_versions, write_service_response,
+};
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::tls::{Opened, TlsChannel, server_config};
@@ -152,13 +154,22 @@ async fn serve(stream: TcpStream, id: usize, shared: Arc<Shared>) -> Option<()> 
     link.write(&block[..]).await?;
     let client_hello = link.read().await?;
     let session = handshake.client_hello(&client_hello).ok()?;
+    let service = match &session.service {
+        Some(hello) => Some(hello.verify(link.tls.peer_certificates()).ok()?),
+        None => None,
+    };
+    if let Some(service) = &service {
+        let response = ServiceResponse::Accepted { service_id: &service.fingerprint[..24] };
+        write_service_response(response, &mut block).unwrap();
+        link.write(&block[..]).await?;
+    }
     let mut cipher = match &session.secret {
         Some(secret) if session.block_encryption => BlockCipher::router(session_id.as_ref(), secret),
         _ => BlockCipher::plain(),
     };
     let format = Format::of_session(session.version);
     let (outbox, mut answers) = mpsc::unbounded_channel();
-    let peer = Peer { id, outbox, session_key: session.session_private_key, session_id };
+    let peer = Peer { id, outbox, session_key: session.session_private_key, session_id, service };
     let mut commands_seen = 0;
     loop {
         tokio::select! {
@@ -247,20 +258,22 @@ fn push(
             bytes.extend_from_slice(b"WHAT");
             return content.push_transmission(&bytes);
         }
-        Kind::Sok => Response::Sok { service_id: None },
+        Kind::Sok { service_id } => Response::Sok { service_id: service_id.as_ref().map(|id| &id[..]) },
+        Kind::Soks(subs) => Response::Soks(*subs),
+        Kind::Alls => Response::Alls,
         Kind::End => Response::End,
         Kind::Deld => Response::Deld,
         Kind::Info => Response::Info(b"{}"),
         Kind::Err(error) => Response::Err(error.clone()),
         Kind::Msg { id, body } => Response::Msg { msg_id: id, body: &body[..] },
-        Kind::Ids { recipient_id, sender_id, router_dh_key, mode } => {
+        Kind::Ids { recipient_id, sender_id, router_dh_key, mode, service_id } => {
             Response::Ids(Box::new(ringpost_protocol::response::QueueIds {
                 recipient_id,
                 sender_id,
                 router_dh_key: *router_dh_key,
                 mode: *mode,
                 link_id: None,
-                service_id: None,
+                service_id: service_id.as_ref().map(|id| &id[..]),
                 notifier: None,
             }))
         }

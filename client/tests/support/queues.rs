@@ -3,15 +3,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
-use ringpost_protocol::command::{Command, MsgFlags, QueueMode, QueueRequest, SubscribeMode};
+use ringpost_protocol::command::{Command, MsgFlags, QueueMode, QueueRequest, ServiceSubs, SubscribeMode};
 use ringpost_protocol::crypto::authorization::{VerifyContext, verify};
 use ringpost_protocol::crypto::delivery::{DeliveryHeader, MsgId, encrypt_message};
 use ringpost_protocol::crypto::{BoxKey, DhPrivateKey};
 use ringpost_protocol::error::{CommandError, ErrorType};
+use ringpost_protocol::handshake::VerifiedService;
 use ringpost_protocol::keys::{AuthPublicKey, DhPublicKey};
 use ringpost_protocol::limits::DELIVERY_ENCRYPTED_BYTES;
 use ringpost_protocol::tls::SessionId;
-use ringpost_protocol::transmission::Transmission;
+use ringpost_protocol::transmission::{Authorization, Transmission};
 use tokio::sync::mpsc;
 
 use super::random;
@@ -44,15 +45,28 @@ pub struct Answer {
 pub enum Kind {
     Ok,
     Pong,
-    Sok,
+    Sok {
+        service_id: Option<[u8; 24]>,
+    },
+    Soks(ServiceSubs),
+    Alls,
     End,
     Deld,
     Info,
     Nonsense,
     BrokenBlock,
     Err(ErrorType),
-    Msg { id: MsgId, body: Box<[u8; DELIVERY_ENCRYPTED_BYTES]> },
-    Ids { recipient_id: [u8; 24], sender_id: [u8; 24], router_dh_key: DhPublicKey, mode: Option<QueueMode> },
+    Msg {
+        id: MsgId,
+        body: Box<[u8; DELIVERY_ENCRYPTED_BYTES]>,
+    },
+    Ids {
+        recipient_id: [u8; 24],
+        sender_id: [u8; 24],
+        router_dh_key: DhPublicKey,
+        mode: Option<QueueMode>,
+        service_id: Option<[u8; 24]>,
+    },
 }
 
 /// A connection, as seen by the queues.
@@ -61,9 +75,15 @@ pub struct Peer {
     pub outbox: mpsc::UnboundedSender<Answer>,
     pub session_key: DhPrivateKey,
     pub session_id: SessionId,
+    pub service: Option<VerifiedService>,
 }
 
 impl Peer {
+    /// Services have the beginning of their fingerprint as their ID.
+    pub fn service_id(&self) -> Option<[u8; 24]> {
+        self.service.as_ref().map(|service| service.fingerprint[..24].try_into().unwrap())
+    }
+
     pub fn answer(&self, corr_id: &[u8], entity: &[u8], kind: Kind) {
         let _ = self.outbox.send(Answer { corr_id: corr_id.to_vec(), entity: entity.to_vec(), kind });
     }
@@ -79,6 +99,7 @@ struct Queue {
     delivered: bool,
     suspended: bool,
     subscriber: Option<(usize, mpsc::UnboundedSender<Answer>)>,
+    service_id: Option<[u8; 24]>,
 }
 
 #[derive(Default)]
@@ -119,6 +140,33 @@ impl Queues {
                 }
                 return;
             }
+            Command::Subs(_) => match (&peer.service, peer.service_id()) {
+                (Some(service), Some(id))
+                    if entity == id
+                        && is_authorized(
+                            peer,
+                            transmission,
+                            Some(&AuthPublicKey::Ed25519(service.session_key)),
+                        ) =>
+                {
+                    let mut has = ServiceSubs::NONE;
+                    let own = |queue: &&mut Queue| queue.service_id == Some(id);
+                    state
+                        .by_recipient
+                        .values_mut()
+                        .filter(own)
+                        .for_each(|queue| has.add_queue(&queue.recipient_id));
+                    peer.answer(corr_id, entity, Kind::Soks(has));
+                    for queue in state.by_recipient.values_mut().filter(own) {
+                        queue.subscriber = Some((peer.id, peer.outbox.clone()));
+                        queue.delivered = false;
+                        queue.deliver();
+                    }
+                    peer.answer(&[], &[], Kind::Alls);
+                    return;
+                }
+                _ => Kind::Err(ErrorType::Service),
+            },
             Command::Send { body, .. } => self.send(state, peer, transmission, body),
             Command::SKey(key) => {
                 let recipient = state.recipient_of_sender.get(entity);
@@ -141,12 +189,13 @@ impl Queues {
                         }
                         queue.subscriber = Some((peer.id, peer.outbox.clone()));
                         queue.delivered = false;
+                        queue.service_id = peer.service_id();
                         if self.message_answers_sub && !queue.messages.is_empty() {
                             queue.delivered = true;
                             let message = queue.first().unwrap();
                             peer.answer(corr_id, entity, message);
                         } else {
-                            peer.answer(corr_id, entity, Kind::Sok);
+                            peer.answer(corr_id, entity, Kind::Sok { service_id: peer.service_id() });
                             queue.deliver();
                         }
                         return;
@@ -245,11 +294,13 @@ impl State {
             delivered: false,
             suspended: false,
             subscriber: subscribed.then(|| (peer.id, peer.outbox.clone())),
+            service_id: peer.service_id(),
         };
         self.by_recipient.insert(recipient_id.to_vec(), queue);
         self.recipient_of_sender.insert(sender_id.to_vec(), recipient_id.to_vec());
         let mode = new.request.as_ref().map(QueueRequest::mode);
-        Kind::Ids { recipient_id, sender_id, router_dh_key: dh_key.public(), mode }
+        let service_id = peer.service_id();
+        Kind::Ids { recipient_id, sender_id, router_dh_key: dh_key.public(), mode, service_id }
     }
 }
 
@@ -281,6 +332,13 @@ impl Queue {
 
 fn is_authorized(peer: &Peer, transmission: &Transmission<'_>, key: Option<&AuthPublicKey>) -> bool {
     let context = VerifyContext { session_key: Some(&peer.session_key), corr_id: transmission.corr_id };
-    let parts = transmission.for_authorization_parts(peer.session_id.as_ref());
-    verify(transmission.authorization, &parts, key, context)
+    let [length, session_id, rest] = transmission.for_authorization_parts(peer.session_id.as_ref());
+    let Some(signature) = transmission.service_signature else {
+        return verify(transmission.authorization, &[length, session_id, rest], key, context);
+    };
+    let Some(service) = &peer.service else { return false };
+    let service_key = AuthPublicKey::Ed25519(service.session_key);
+    let signature = Authorization::Ed25519(signature);
+    verify(signature, &[length, session_id, rest], Some(&service_key), context)
+        && verify(transmission.authorization, &[&service.fingerprint, length, session_id, rest], key, context)
 }

@@ -5,6 +5,7 @@ pub mod idle;
 pub mod latency;
 mod pair;
 pub mod queues;
+pub mod services;
 pub mod subscribe;
 pub mod throughput;
 pub mod unreachable;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use ringpost_client::{Client, ClientConfig, ClientError, ConnectError, Connection, Events};
 use ringpost_protocol::address::{Host, RouterAddress};
+use ringpost_protocol::handshake::ServiceCredentials;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -73,6 +75,7 @@ pub async fn run(context: Arc<Context>, scenario: Scenario) -> Result<Outcome, F
         Scenario::Subscribe(options) => subscribe::run(context, options).await,
         Scenario::Handshake(options) => handshake::run(context, options).await,
         Scenario::Queues(options) => queues::run(context, options).await,
+        Scenario::Services(options) => services::run(context, options).await,
         Scenario::Unreachable(options) => unreachable::run(context, options).await,
     }
 }
@@ -108,8 +111,25 @@ impl Context {
 
     /// The same to another router.
     pub async fn connect_to(&self, address: &RouterAddress) -> Result<(Client, Events), ConnectError> {
+        self.connect_with(address, None).await
+    }
+
+    /// The same for a service.
+    pub async fn connect_as(
+        &self,
+        service: &Arc<ServiceCredentials>,
+    ) -> Result<(Client, Events), ConnectError> {
+        self.connect_with(&self.common.address, Some(Arc::clone(service))).await
+    }
+
+    async fn connect_with(
+        &self,
+        address: &RouterAddress,
+        service: Option<Arc<ServiceCredentials>>,
+    ) -> Result<(Client, Events), ConnectError> {
         let index = self.connected.fetch_add(1, Ordering::Relaxed);
         let mut config = self.config.clone();
+        config.service = service;
         let turn = u8::try_from(index / CONNECTIONS_PER_LOCAL_IP % 250).unwrap_or(0);
         if turn > 0 && is_ipv4_loopback(address) {
             config.local_ip = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + turn)));

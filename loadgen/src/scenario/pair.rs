@@ -477,6 +477,9 @@ impl Receiver {
                 Some(Event::Message(message)) => self.receive(message, &mut verifier).await,
                 Some(Event::End { .. }) => self.fault("END", "the subscription was ended"),
                 Some(Event::Deleted { .. }) => self.fault("DELD", "the queue was deleted"),
+                Some(event @ (Event::ServiceEnd(_) | Event::ServiceDelivered)) => {
+                    self.fault("unexpected event", format_args!("{event:?}"));
+                }
                 Some(Event::Disconnected(reason)) => {
                     self.fault("disconnected", reason);
                     self.wait_for_sender(&mut total, sent).await;

@@ -248,6 +248,9 @@ impl Receiver {
                 }
                 Some(Event::End { .. }) => errors.add("END", "a subscription was ended"),
                 Some(Event::Deleted { .. }) => errors.add("DELD", "a queue was deleted"),
+                Some(event @ (Event::ServiceEnd(_) | Event::ServiceDelivered)) => {
+                    errors.add("unexpected event", format_args!("{event:?}"));
+                }
                 None => break,
             }
         }

@@ -133,6 +133,14 @@ pub fn router_identity<T: AsRef<[u8]>>(chain: &[T]) -> Result<[u8; FINGERPRINT_B
     }
 }
 
+/// The fingerprint that a service with this chain is known by: as [`router_identity`], and of a single certificate its own.
+pub fn service_identity<T: AsRef<[u8]>>(chain: &[T]) -> Result<[u8; FINGERPRINT_BYTES], ChainError> {
+    match chain {
+        [only] => Ok(fingerprint(only.as_ref())),
+        _ => router_identity(chain),
+    }
+}
+
 /// Checks that each certificate is signed by the next one and that all are valid at `now_secs` (Unix time).
 /// Returns the leaf's key. Names are not checked. Whether the last certificate signed itself does not matter:
 /// nothing trusts it for that.
@@ -140,6 +148,10 @@ pub fn verify_chain<T: AsRef<[u8]>>(chain: &[T], now_secs: i64) -> Result<Verify
     if !(CHAIN_CERTIFICATES_MIN..=CHAIN_CERTIFICATES_MAX).contains(&chain.len()) {
         return Err(ChainError::Length(chain.len()));
     }
+    verify_links(chain, now_secs)
+}
+
+fn verify_links<T: AsRef<[u8]>>(chain: &[T], now_secs: i64) -> Result<VerifyingKey, ChainError> {
     let mut leaf_key = None;
     let mut below: Option<Certificate<'_>> = None;
     for (index, der) in chain.iter().enumerate() {
@@ -177,6 +189,15 @@ pub fn verify_router_chain<T: AsRef<[u8]>>(
         return Err(ChainError::Identity { expected: *identity, found });
     }
     verify_chain(chain, now_secs)
+}
+
+/// What a router checks of a service's chain: [`verify_chain`], or of a single certificate, which nobody else vouches for,
+/// that it is valid at `now_secs`. Returns the leaf's key.
+pub fn verify_service_chain<T: AsRef<[u8]>>(chain: &[T], now_secs: i64) -> Result<VerifyingKey, ChainError> {
+    match chain {
+        [only] => verify_links(std::slice::from_ref(only), now_secs),
+        _ => verify_chain(chain, now_secs),
+    }
 }
 
 #[cfg(test)]

@@ -156,6 +156,11 @@ impl CertificateAuthority {
         Ok(IssuedCertificate { certificate_pem: certificate_pem(&certificate), key_pem: key.to_pkcs8_pem() })
     }
 
+    /// DER.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
     pub fn certificate_pem(&self) -> String {
         certificate_pem(&self.certificate)
     }

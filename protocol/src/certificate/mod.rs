@@ -26,7 +26,9 @@ use sha2::{Digest, Sha256};
 
 use crate::encoding::{base64url, decode_base64url};
 
-pub use chain::{ChainError, router_identity, verify_chain, verify_router_chain};
+pub use chain::{
+    ChainError, router_identity, service_identity, verify_chain, verify_router_chain, verify_service_chain,
+};
 pub use credentials::{CredentialsError, RouterCredentials};
 pub use generate::{CertificateAuthority, GenerateError, IssuedCertificate, OldCertificate};
 pub use key::{KeyError, SignatureAlgorithm, SigningKey, VerifyingKey};

@@ -2,8 +2,45 @@
 
 use super::Command;
 use crate::error::{CommandError, ErrorType};
+use crate::handshake::ServiceRole;
 
 impl Command<'_> {
+    /// The role that a service must have to send this command; none for the one that all may send. Clients that are no
+    /// services have no role to be asked for.
+    pub fn service_role(&self) -> Option<ServiceRole> {
+        match self {
+            Self::Ping => None,
+            Self::NSub | Self::NSubs(_) => Some(ServiceRole::Notifier),
+            Self::Rfwd(_) => Some(ServiceRole::Proxy),
+            Self::New(_)
+            | Self::Sub
+            | Self::Subs(_)
+            | Self::Key(_)
+            | Self::RKey(_)
+            | Self::LSet { .. }
+            | Self::LDel
+            | Self::NKey(_)
+            | Self::NDel
+            | Self::Get
+            | Self::Ack { .. }
+            | Self::Off
+            | Self::Del
+            | Self::Que
+            | Self::SKey(_)
+            | Self::Send { .. }
+            | Self::LKey(_)
+            | Self::LGet
+            | Self::Prxy { .. }
+            | Self::Pfwd { .. } => Some(ServiceRole::Messaging),
+        }
+    }
+
+    /// Whether a service signs this command beside the queue's key: those that make a queue the service's. In a service
+    /// session they must have that signature; no other command may.
+    pub fn is_service_signed(&self) -> bool {
+        matches!(self, Self::New(_) | Self::Sub | Self::NSub)
+    }
+
     /// Whether the transmission has what this command must have, and nothing it must not have.
     ///
     /// This says nothing about whether the authorization is right.

@@ -5,6 +5,8 @@ mod credentials;
 
 pub(crate) use codec::split_tag;
 
+use md5::{Digest, Md5};
+
 use crate::keys::{AuthPublicKey, DhPublicKey};
 use crate::version::SmpVersion;
 
@@ -123,6 +125,21 @@ pub struct ServiceSubs {
 impl ServiceSubs {
     /// What SUBS and NSUBS say below version 19.
     pub const UNKNOWN: Self = Self { count: -1, ids_hash: [0; 16] };
+    /// Of a service without queues.
+    pub const NONE: Self = Self { count: 0, ids_hash: [0; 16] };
+
+    /// Adds a queue by its ID: the recipient's for SUBS, the notifier's for NSUBS.
+    pub fn add_queue(&mut self, id: &[u8]) {
+        self.count += 1;
+        for (byte, other) in self.ids_hash.iter_mut().zip(id_hash(id)) {
+            *byte ^= other;
+        }
+    }
+}
+
+/// MD5 of a queue's ID. Hashes of more are the XOR of theirs.
+pub fn id_hash(id: &[u8]) -> [u8; 16] {
+    Md5::digest(id).into()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -136,4 +153,22 @@ pub struct RouterBinary<'a> {
     pub hosts: Vec<&'a [u8]>,
     pub port: &'a [u8],
     pub key_hash: &'a [u8],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_queues_is_the_xor_of_their_md5() {
+        // RFC 1321, A.5.
+        let abc = *b"\x90\x01\x50\x98\x3c\xd2\x4f\xb0\xd6\x96\x3f\x7d\x28\xe1\x7f\x72";
+        let mut subs = ServiceSubs::NONE;
+        subs.add_queue(b"abc");
+        assert_eq!(subs, ServiceSubs { count: 1, ids_hash: abc });
+        subs.add_queue(b"other");
+        assert_ne!(subs.ids_hash, abc);
+        subs.add_queue(b"other");
+        assert_eq!(subs, ServiceSubs { count: 3, ids_hash: abc });
+    }
 }

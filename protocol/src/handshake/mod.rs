@@ -24,7 +24,7 @@ use crate::version::{SmpVersion, VersionRange};
 pub use client::{ClientHandshake, ClientSession, RouterKey};
 pub use router::{RouterHandshake, RouterHello, RouterSession};
 pub use service::{
-    ServiceHello, ServiceResponse, ServiceRole, VerifiedService, read_service_response,
+    ServiceCredentials, ServiceHello, ServiceResponse, ServiceRole, VerifiedService, read_service_response,
     write_service_response,
 };
 

@@ -1,12 +1,18 @@
 //! Services: clients with a certificate of their own (from version 16), and the third message of their handshake.
 
-use super::{HandshakeFailure, read_block, write_block};
-use crate::certificate::chain::{Certificate, router_identity};
-use crate::certificate::{fingerprint, verify_signed_key};
+use rustls::pki_types::CertificateDer;
+
+use crate::certificate::chain::Certificate;
+use crate::certificate::{
+    ChainError, FINGERPRINT_BYTES, SigningKey, service_identity, sign_key, verify_signed_key,
+};
+use crate::crypto::AuthPrivateKey;
 use crate::encoding::{DecodeError, Reader, Sink};
 use crate::error::{HandshakeError, TransportError};
 use crate::keys::AuthPublicKey;
 use crate::limits::BLOCK_BYTES;
+
+use super::{HandshakeFailure, read_block, write_block};
 
 /// What a service client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +41,33 @@ impl ServiceRole {
             b'P' => Some(Self::Proxy),
             _ => None,
         }
+    }
+}
+
+/// What a service client has: its role, and the certificate by which routers know it.
+#[derive(Clone, Debug)]
+pub struct ServiceCredentials {
+    pub role: ServiceRole,
+    /// DER, leaf first: a single one that signed itself, or 2 to 4.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's private key.
+    pub key: SigningKey,
+}
+
+impl ServiceCredentials {
+    /// SHA-256 of the identity certificate's DER.
+    pub fn fingerprint(&self) -> Result<[u8; FINGERPRINT_BYTES], ChainError> {
+        service_identity(&self.chain)
+    }
+
+    /// The session key, signed by the leaf's key.
+    pub fn sign(&self, session_key: &AuthPrivateKey) -> Vec<u8> {
+        sign_key(&session_key.public().to_der(), &self.key)
+    }
+
+    /// The service's part of a client hello, with what [`sign`](Self::sign) gave.
+    pub fn hello<'a>(&'a self, signed_key: &'a [u8]) -> ServiceHello<'a> {
+        ServiceHello { role: self.role, chain: self.chain.iter().map(AsRef::as_ref).collect(), signed_key }
     }
 }
 
@@ -80,10 +113,7 @@ impl<'a> ServiceHello<'a> {
     }
 
     fn verified(&self) -> Option<VerifiedService> {
-        let identity = match self.chain[..] {
-            [only] => fingerprint(only),
-            _ => router_identity(&self.chain).ok()?,
-        };
+        let identity = service_identity(&self.chain).ok()?;
         let leaf_key = Certificate::parse(self.chain.first()?)?.verifying_key().ok()?;
         let session_key =
             AuthPublicKey::from_der(verify_signed_key(self.signed_key, &leaf_key).ok()?).ok()?;

@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
-use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
+use super::client_auth::ServiceVerifier;
 use super::error::TlsError;
 use super::provider::{provider, provider_with_x448, web_provider};
 use super::signer::LeafKey;
 use super::verifier::RouterVerifier;
-use crate::certificate::{RouterCredentials, WebCertificate};
+use crate::certificate::{RouterCredentials, SigningKey, WebCertificate};
+use crate::handshake::ServiceCredentials;
 
 /// The protocol name of SMP: "ALPN to agree handshake version".
 pub const ALPN_SMP: &[u8] = b"smp/1";
@@ -30,39 +33,46 @@ pub fn server_config(credentials: &RouterCredentials) -> Result<Arc<ServerConfig
 
 /// The configuration of a router. A client that offers only other protocol names is refused with the alert
 /// `no_application_protocol`; a client that offers none is accepted, then [`super::TlsChannel::alpn`] is None.
-/// No client certificate is requested. `provider` is one of [`super::provider`].
+/// A client certificate is asked for, which services have: whoever sends one proves in TLS to own it, and a chain that
+/// does not hold together ends the handshake. `provider` is one of [`super::provider`].
 pub fn server_config_with(
     credentials: &RouterCredentials,
     alpn: &[&[u8]],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_of(own_certificate(credentials), alpn, provider)
+    server_config_of(own_certificate(credentials), Arc::new(ServiceVerifier), alpn, provider)
 }
 
-/// The configuration for clients that name the router (by SNI): browsers. They see the web certificate.
+/// The configuration for clients that name the router (by SNI): browsers. They see the web certificate, and are asked for
+/// none, since they would ask their user.
 pub fn web_server_config(certificate: &WebCertificate) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_of(Arc::new(certificate.clone()), &ALPN_WEB, web_provider())
+    let nobody = WebPkiClientVerifier::no_client_auth();
+    server_config_of(Arc::new(certificate.clone()), nobody, &ALPN_WEB, web_provider())
 }
 
 /// The configuration for WebSocket clients that need no web certificate: they see the router's own.
 pub fn websocket_server_config(credentials: &RouterCredentials) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_of(own_certificate(credentials), &ALPN_WEB, web_provider())
+    let nobody = WebPkiClientVerifier::no_client_auth();
+    server_config_of(own_certificate(credentials), nobody, &ALPN_WEB, web_provider())
 }
 
 fn own_certificate(credentials: &RouterCredentials) -> Arc<dyn ResolvesServerCert> {
-    let key = LeafKey::new(credentials.key.clone());
-    let certified = CertifiedKey::new(credentials.chain.clone(), Arc::new(key));
-    Arc::new(SingleCertAndKey::from(certified))
+    Arc::new(SingleCertAndKey::from(certified(&credentials.chain, &credentials.key)))
+}
+
+fn certified(chain: &[CertificateDer<'static>], key: &SigningKey) -> Arc<CertifiedKey> {
+    Arc::new(CertifiedKey::new(chain.to_vec(), Arc::new(LeafKey::new(key.clone()))))
 }
 
 fn server_config_of(
     certificate: Arc<dyn ResolvesServerCert>,
+    clients: Arc<dyn ClientCertVerifier>,
     alpn: &[&[u8]],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(certificate);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -91,6 +101,25 @@ pub fn client_config_with(
     alpn: &[&[u8]],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    Ok(Arc::new(client_config_of(identity, alpn, provider)?))
+}
+
+/// The configuration of a service, which shows its certificates to the router with this identity and proves to own them.
+pub fn service_client_config(
+    identity: [u8; 32],
+    service: &ServiceCredentials,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = client_config_of(identity, &[ALPN_SMP], provider())?;
+    config.client_auth_cert_resolver =
+        Arc::new(SingleCertAndKey::from(certified(&service.chain, &service.key)));
+    Ok(Arc::new(config))
+}
+
+fn client_config_of(
+    identity: [u8; 32],
+    alpn: &[&[u8]],
+    provider: Arc<CryptoProvider>,
+) -> Result<ClientConfig, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
@@ -101,7 +130,7 @@ pub fn client_config_with(
     config.enable_sni = false;
     config.enable_early_data = false;
     config.enable_secret_extraction = true;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// For [`super::TlsChannel::client`]: rustls wants a server name, the protocol has none.

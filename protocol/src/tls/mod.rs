@@ -12,9 +12,10 @@
 //! | [`channel`] | one connection: the only module that names rustls' unbuffered API |
 //! | `traffic`, `record` | records after the handshake: protection, key updates, alerts |
 //! | [`provider`], `x448`, `finished` | algorithms; the session identifier, caught during the handshake |
-//! | `verifier`, `signer` | checking and proving a router's identity |
+//! | `verifier`, `client_auth`, `signer` | checking and proving the identity of routers and services |
 
 pub mod channel;
+mod client_auth;
 pub mod client_hello;
 pub mod config;
 mod error;

@@ -52,18 +52,26 @@ impl ServerCertVerifier for RouterVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let leaf =
-            Certificate::parse(cert).ok_or_else(|| refused(ChainError::Malformed { certificate: 0 }))?;
-        let key = leaf.verifying_key();
-        let key = key.map_err(|error| refused(ChainError::Key { certificate: 0, error }))?;
-        if dss.scheme == scheme(key.algorithm()) && key.verify(message, dss.signature()) {
-            Ok(HandshakeSignatureValid::assertion())
-        } else {
-            Err(CertificateError::BadSignature.into())
-        }
+        verify_leaf_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         vec![SignatureScheme::ED25519, SignatureScheme::ED448]
+    }
+}
+
+/// Whether the owner of this certificate's key signed the TLS handshake.
+pub(super) fn verify_leaf_signature(
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let leaf = Certificate::parse(cert).ok_or_else(|| refused(ChainError::Malformed { certificate: 0 }))?;
+    let key = leaf.verifying_key();
+    let key = key.map_err(|error| refused(ChainError::Key { certificate: 0, error }))?;
+    if dss.scheme == scheme(key.algorithm()) && key.verify(message, dss.signature()) {
+        Ok(HandshakeSignatureValid::assertion())
+    } else {
+        Err(CertificateError::BadSignature.into())
     }
 }

@@ -157,6 +157,7 @@ pub const KEYS: &[Key] = &[
     ),
     works(RINGPOST, "message_memory_mib", "1024", "MiB for message bodies; older ones stay on the disk only"),
     works(RINGPOST, "queues", "50000000", "Queues; then NEW gets ERR STORE"),
+    works(RINGPOST, "services", "10000", "Client services, kept for ever; then a new one is refused"),
     works(RINGPOST, "durability", "always", "always: OK means on the disk; interval, off: said at once"),
     works(RINGPOST, "sync_interval_ms", "100", "Milliseconds between syncs if durability is interval"),
     works(RINGPOST, "erase_within_secs", "60", "Seconds until what ended is erased from the disk"),

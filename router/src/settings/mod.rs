@@ -200,6 +200,7 @@ fn read_limits(ini: &Ini) -> Result<Limits, IniError> {
         session_bytes: bytes("session_memory_mib", 1 << 20, default.session_bytes)?,
         message_bytes: bytes("message_memory_mib", 1 << 20, default.message_bytes)?,
         queues: count("queues", default.queues)?,
+        services: count("services", default.services)?,
         subscriptions_per_connection: count(
             "subscriptions_per_connection",
             default.subscriptions_per_connection,

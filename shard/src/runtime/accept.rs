@@ -186,6 +186,7 @@ fn count(shard: &Shard, reason: Close) {
         Close::HandshakeIdentity => &counters.handshakes_failed_identity,
         Close::HandshakeVersion => &counters.handshakes_failed_version,
         Close::HandshakeParse => &counters.handshakes_failed_parse,
+        Close::HandshakeService => &counters.handshakes_failed_service,
         Close::HandshakeTimeout => &counters.closed_handshake_timeout,
         Close::BlockTimeout => &counters.closed_block_timeout,
         Close::WriteTimeout => &counters.closed_write_timeout,

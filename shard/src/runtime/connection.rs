@@ -11,6 +11,7 @@ use glommio::net::TcpStream;
 use ringpost_protocol::crypto::block::{BlockOpener, BlockSealer};
 use ringpost_protocol::tls::TlsChannel;
 
+use super::services::Serving;
 use super::sys;
 use super::tls::Entry;
 use super::websocket::WebSocket;
@@ -27,6 +28,8 @@ pub enum Close {
     HandshakeIdentity,
     HandshakeVersion,
     HandshakeParse,
+    /// A service was told why it is refused.
+    HandshakeService,
     HandshakeTimeout,
     BlockTimeout,
     WriteTimeout,
@@ -71,6 +74,8 @@ pub struct Connection {
     pub entry: Entry,
     /// Set when the connection is one.
     pub websocket: OnceCell<Box<WebSocket>>,
+    /// Set when the client is a service.
+    pub serving: OnceCell<Box<Serving>>,
     /// Set when the protocol handshake is done.
     pub session: OnceCell<Arc<Session>>,
     pub opener: RefCell<BlockOpener>,
@@ -114,6 +119,7 @@ impl Connection {
             is_relay,
             entry,
             websocket: OnceCell::new(),
+            serving: OnceCell::new(),
             session: OnceCell::new(),
             opener: RefCell::new(opener),
             sealer: RefCell::new(sealer),

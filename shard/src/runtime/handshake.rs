@@ -21,10 +21,11 @@ use ringpost_protocol::websocket::http::CHALLENGE_BYTES;
 
 use super::connection::{Close, Connection};
 use super::reader::Receiver;
+use super::services;
 use super::shard::Shard;
 use super::tls::Entry;
 use super::websocket::{self, seal_block, sealed_bytes_max};
-use crate::service::Session;
+use crate::service::{Session, SessionService};
 
 /// Establishes the session of a connection. What was received behind the hello stays in the receiver.
 pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Close> {
@@ -38,7 +39,11 @@ pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Clo
     let received = receiver.block(shard, connection).await?;
     let block = received.buffer.get(received.at..received.at + BLOCK_BYTES).ok_or(Close::HandshakeParse)?;
     let agreed = handshake.client_hello(block).map_err(reason)?;
-    establish(connection, agreed);
+    let service = match &agreed.service {
+        Some(hello) => Some(services::introduce(shard, connection, hello).await?),
+        None => None,
+    };
+    establish(connection, agreed, service);
     Ok(receiver)
 }
 
@@ -71,7 +76,7 @@ fn hello(
     Ok(handshake)
 }
 
-fn establish(connection: &Connection, agreed: RouterSession<'_>) {
+fn establish(connection: &Connection, agreed: RouterSession<'_>, service: Option<Box<SessionService>>) {
     if agreed.block_encryption
         && let Some(secret) = &agreed.secret
     {
@@ -89,6 +94,7 @@ fn establish(connection: &Connection, agreed: RouterSession<'_>) {
         forwarded: false,
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
+        service,
     };
     // Nothing else sets it.
     let _ = connection.session.set(Arc::new(session));

@@ -6,6 +6,7 @@
 //! | `accept`, `handshake`, `farewell` | beginning and end of connections, within the caps |
 //! | `reader`, `writer` | blocks from and to sockets |
 //! | `relay` | commands that are forwarded, by this router and to it |
+//! | `services` | clients that receive for many queues under one certificate |
 //! | `shard` | what the tasks of a shard share, and how work moves between shards |
 //! | `worker`, `bell` | the mesh and the queue service |
 //! | `state`, `log`, `disk` | loading the state, driving the log, its files |
@@ -26,6 +27,7 @@ mod log;
 mod pace;
 mod reader;
 mod relay;
+mod services;
 mod shard;
 mod signal;
 mod start;

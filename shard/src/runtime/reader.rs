@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::AsyncRead;
 use futures_lite::future::poll_fn;
+use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::tls::{Opened, RECORD_HEADER_BYTES, SEALED_BLOCK_BYTES};
@@ -19,6 +20,7 @@ use smallvec::SmallVec;
 use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
 use super::relay;
+use super::services::{self, Subscribe};
 use super::shard::Shard;
 use super::websocket;
 use crate::arena::{BUFFER_BYTES, Block};
@@ -338,7 +340,7 @@ pub async fn run(shard: &Rc<Shard>, connection: &Rc<Connection>, mut receiver: R
         connection.read_deadline.set(None);
         connection.last_active.set(Instant::now());
         shard.counters.blocks_received.add(1);
-        if let Err(reason) = receive_block(shard, connection, session, block) {
+        if let Err(reason) = receive(shard, connection, session, block).await {
             return reason;
         }
         if std::mem::take(&mut receiver.waited) {
@@ -348,8 +350,8 @@ pub async fn run(shard: &Rc<Shard>, connection: &Rc<Connection>, mut receiver: R
     }
 }
 
-/// Opens a block, parses its transmissions and hands them to their homes.
-fn receive_block(
+/// Opens a block and takes care of what it asks for.
+async fn receive(
     shard: &Rc<Shard>,
     connection: &Rc<Connection>,
     session: &Arc<Session>,
@@ -361,6 +363,25 @@ fn receive_block(
         connection.opener.borrow_mut().open(bytes).map_err(|_| Close::BadBlock)?
     };
     let content = at + opened.start..at + opened.end;
+    if session.service.is_some() {
+        let content = buffer.get(content.clone()).unwrap_or_default();
+        services::claim(shard, connection, session, content).await?;
+    }
+    for subscribe in hand_over(shard, connection, session, buffer, content)? {
+        services::subscribe(shard, connection, session, subscribe).await?;
+    }
+    Ok(())
+}
+
+/// Parses the transmissions of a block and hands them to their homes. Gives the subscriptions of a service among them.
+fn hand_over(
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+    session: &Arc<Session>,
+    buffer: Block,
+    content: std::ops::Range<usize>,
+) -> Result<Vec<Subscribe>, Close> {
+    let mut subscriptions = Vec::new();
     let base = buffer.as_ptr().addr();
     let mut homes: SmallVec<[(usize, (u16, u16)); 4]> = SmallVec::new();
     let mut refused = Vec::new();
@@ -374,6 +395,22 @@ fn receive_block(
                 else {
                     return Err(Close::BadBlock);
                 };
+                let refuse = |refused: &mut Vec<u8>, error: ErrorType| {
+                    let bad = transmission.refused(error);
+                    shard.counters.error(&bad.error);
+                    append(refused, session, bad.corr_id, bad.entity_id, &Response::Err(bad.error));
+                };
+                match services::subscription(session, &transmission) {
+                    Some(Ok(subscribe)) => {
+                        subscriptions.push(subscribe);
+                        continue;
+                    }
+                    Some(Err(error)) => {
+                        refuse(&mut refused, error);
+                        continue;
+                    }
+                    None => {}
+                }
                 match relay::sort(shard, connection, session, &transmission) {
                     relay::Sorted::ForService => {
                         homes.push((shard.home_of(&transmission, session.version), (start, len)));
@@ -381,11 +418,7 @@ fn receive_block(
                     // It fills its block.
                     relay::Sorted::Forwarded => forwarded = Some((start, len)),
                     relay::Sorted::Taken => {}
-                    relay::Sorted::Refused(error) => {
-                        let bad = transmission.refused(error);
-                        shard.counters.error(&bad.error);
-                        append(&mut refused, session, bad.corr_id, bad.entity_id, &Response::Err(bad.error));
-                    }
+                    relay::Sorted::Refused(error) => refuse(&mut refused, error),
                 }
             }
             Err(bad) => {
@@ -400,9 +433,9 @@ fn receive_block(
     }
     if let Some(place) = forwarded {
         relay::receive(shard, connection, session, buffer, place);
-        return Ok(());
+        return Ok(subscriptions);
     }
-    let Some(&(first_home, _)) = homes.first() else { return Ok(()) };
+    let Some(&(first_home, _)) = homes.first() else { return Ok(subscriptions) };
     if homes.iter().all(|(home, _)| *home == first_home) {
         let transmissions = homes.into_iter().map(|(_, place)| place).collect();
         let data = BatchData::Block(buffer.detach());
@@ -412,7 +445,7 @@ fn receive_block(
             first_home,
             Batch { session: Arc::clone(session), data, transmissions, next: 0, forwarded: None },
         );
-        return Ok(());
+        return Ok(subscriptions);
     }
     while let Some(&(home, _)) = homes.first() {
         let mut bytes = Vec::new();
@@ -430,7 +463,7 @@ fn receive_block(
         let batch = Batch { session: Arc::clone(session), data, transmissions, next: 0, forwarded: None };
         send(shard, connection, home, batch);
     }
-    Ok(())
+    Ok(subscriptions)
 }
 
 /// Hands a batch to its home.

@@ -29,10 +29,11 @@ use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use crate::links::LinkDirectory;
 use crate::mesh::Endpoint;
 use crate::proxy::{RelayAnswer, RelayRequest};
-use crate::service::{Batch, ConnRef, Output, Progress, Service};
+use crate::service::{Batch, ConnRef, FindService, Output, Progress, Service, ServiceOrder};
 
 use super::log::LogDesk;
 use super::relay::RelayDesk;
+use super::services;
 use super::state::ShardLog;
 
 /// What one shard sends to another.
@@ -54,6 +55,15 @@ pub enum Letter {
     /// To the shard of a relay's session, and back to the shard of the client's connection.
     Relay(Box<RelayRequest>),
     RelayAnswer(Box<RelayAnswer>),
+    /// To the shard that keeps the services of such certificates.
+    FindService(Box<FindService>),
+    /// To the shard that gives the orders of a service, and from there to all.
+    ServiceOrder(ServiceOrder),
+    CarryOut(ServiceOrder),
+    /// To a home shard, from that of a service's session: see [`Service::start_scan`].
+    StartScan {
+        conn: ConnRef,
+    },
 }
 
 /// A letter with the time it was sent.
@@ -76,6 +86,15 @@ pub enum Work {
     },
     /// A batch of this connection took its turn and is not done.
     Resume {
+        conn: ConnRef,
+    },
+    FindService(Box<FindService>),
+    CarryOut(ServiceOrder),
+    StartScan {
+        conn: ConnRef,
+    },
+    /// The search for what waits in the queues of this connection's service took a step and is not done.
+    Scan {
         conn: ConnRef,
     },
 }
@@ -278,21 +297,33 @@ impl Shard {
     pub fn work_turn(&self, work: Work) {
         let mut service = self.service.borrow_mut();
         let now_secs = Self::now_secs();
-        let conn = match &work {
-            Work::Batch(batch) => batch.session.conn,
-            Work::Credit { conn, .. } | Work::Disconnected { conn } | Work::Resume { conn } => *conn,
-        };
-        let goes_on = match work {
-            Work::Batch(batch) => service.process(batch, COMMANDS_PER_TURN, now_secs),
-            Work::Resume { conn } => service.resume(conn, COMMANDS_PER_TURN, now_secs),
-            Work::Credit { conn, blocks } => service.return_credit(conn, blocks),
+        let (progress, next) = match work {
+            Work::Batch(batch) => {
+                let conn = batch.session.conn;
+                (service.process(batch, COMMANDS_PER_TURN, now_secs), Work::Resume { conn })
+            }
+            Work::Resume { conn } => {
+                (service.resume(conn, COMMANDS_PER_TURN, now_secs), Work::Resume { conn })
+            }
+            Work::Credit { conn, blocks } => (service.return_credit(conn, blocks), Work::Resume { conn }),
             Work::Disconnected { conn } => {
                 service.disconnected(conn);
-                Progress::Rests
+                (Progress::Rests, Work::Resume { conn })
             }
+            Work::FindService(wanted) => {
+                let conn = wanted.conn;
+                service.find_service(wanted);
+                (Progress::Rests, Work::Resume { conn })
+            }
+            Work::CarryOut(order) => {
+                service.carry_out(&order);
+                (Progress::Rests, Work::CarryOut(order))
+            }
+            Work::StartScan { conn } => (service.start_scan(conn), Work::Scan { conn }),
+            Work::Scan { conn } => (service.scan(conn), Work::Scan { conn }),
         };
-        if goes_on == Progress::GoesOn {
-            self.defer(Work::Resume { conn });
+        if progress == Progress::GoesOn {
+            self.defer(next);
         }
         self.after_service(&mut service);
     }
@@ -304,6 +335,9 @@ impl Shard {
         }
         for conn in service.take_resumable() {
             self.defer(Work::Resume { conn });
+        }
+        for conn in service.take_scannable() {
+            self.defer(Work::Scan { conn });
         }
         let fetches = service.take_fetches();
         if !fetches.is_empty() {
@@ -323,8 +357,7 @@ impl Shard {
 
     /// Sends what a service put out to the shard of its connection.
     pub fn route(&self, output: Output) {
-        let (Output::Responses { conn, .. } | Output::Message { conn, .. }) = &output;
-        let shard = usize::from(conn.shard);
+        let shard = usize::from(output.conn().shard);
         if shard == self.id {
             self.receive_output(self.id, output);
         } else {
@@ -334,8 +367,11 @@ impl Shard {
 
     /// Puts what a home shard sent into the outbox of its connection.
     pub fn receive_output(&self, home: usize, output: Output) {
-        let (Output::Responses { conn, .. } | Output::Message { conn, .. }) = &output;
-        let Some(connection) = self.connection(*conn) else { return };
+        let Some(connection) = self.connection(output.conn()) else { return };
+        if let Output::Service { part, .. } = output {
+            services::take_part(self, &connection, home, part);
+            return;
+        }
         let mut outbox = connection.outbox.borrow_mut();
         match output {
             Output::Responses { bytes, answered, reply, .. } => {
@@ -349,6 +385,7 @@ impl Shard {
                 }
             }
             Output::Message { message, .. } => outbox.push_message(message, home, self.arena.charge()),
+            Output::Service { .. } => {}
         }
         connection.wake_writer();
     }
@@ -394,6 +431,7 @@ impl Shard {
         }
         self.counters.connections.set(self.connections.borrow().len());
         self.connections_of_all.fetch_sub(1, Ordering::AcqRel);
+        services::release(self, connection);
         for home in 0..self.map.shards() {
             if connection.has_home(home) {
                 if home == self.id {

@@ -205,6 +205,7 @@ impl Router {
             links: Arc::clone(&links),
             message_bytes_max: limits.message_bytes / shards,
             queues_max: limits.queues.div_ceil(shards),
+            services_max: limits.services.div_ceil(shards),
             subscriptions_per_connection: limits.subscriptions_per_connection,
             delivery_credit: router_config.delivery_credit(),
         };

@@ -9,6 +9,7 @@ use futures_lite::future::poll_fn;
 use super::bell::Ear;
 use super::pace::Pace;
 use super::relay;
+use super::services;
 use super::shard::{Letter, Posted, Shard, Work};
 use crate::limits::{COMMANDS_PER_TURN, MESH_DRAIN_MAX};
 
@@ -54,6 +55,10 @@ fn exchange(shard: &Rc<Shard>, letters: &mut Vec<(usize, Posted)>) -> bool {
             Letter::Output(output) => shard.receive_output(from, output),
             Letter::Relay(request) => relay::request(shard, *request),
             Letter::RelayAnswer(answer) => relay::answered(shard, *answer),
+            Letter::FindService(wanted) => shard.do_work(Work::FindService(wanted)),
+            Letter::ServiceOrder(order) => services::pass_on(shard, &order),
+            Letter::CarryOut(order) => shard.do_work(Work::CarryOut(order)),
+            Letter::StartScan { conn } => shard.do_work(Work::StartScan { conn }),
         }
     }
     shard.send_overflow() || taken > 0

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
+use super::services;
 use super::shard::{Scratch, Shard};
 use super::websocket::{seal_block, sealed_bytes_max};
 use crate::arena::{BUFFER_BYTES, Block};
@@ -82,6 +83,7 @@ fn poll_write(
     };
     connection.last_active.set(Instant::now());
     connection.wake_held_back_reader();
+    services::written(shard, connection);
     let left = sealed.get(written..).unwrap_or_default();
     if !left.is_empty() {
         rest.parts = left

@@ -227,6 +227,9 @@ impl<L: Log> Service<L> {
         }
         if of != BodyOf::Link {
             self.deliver_or_wait(queue);
+            if let Some(subscription) = self.subscription(queue) {
+                self.wake_scan(subscription.conn);
+            }
         }
     }
 

@@ -12,12 +12,12 @@ use ringpost_protocol::transmission::{Authorization, Transmission};
 use ringpost_store::{Log, Party, QueueIx};
 use smallvec::SmallVec;
 
-use super::Service;
 use super::create::NotCreated;
 use super::ledger::Refused;
 use super::secrets::SecretCache;
 use super::session::{Batch, Session};
-use super::verify::{Claim, holds};
+use super::verify::{Claim, check_service, holds};
+use super::{Mutation, Service};
 
 pub(super) const PROHIBITED: ErrorType = ErrorType::Cmd(CommandError::Prohibited);
 const SECS_PER_DAY: u64 = 86_400;
@@ -81,7 +81,10 @@ impl<L: Log> Service<L> {
         let entity_id: SmallVec<[u8; ID_BYTES]> = parsed.entity_id.into();
         let next = match parsed.decode_command(session.version, session.session_id.as_ref()) {
             Ok(command) if session.forwarded && !may_be_forwarded(&command) => Next::Answer(PROHIBITED),
-            Ok(command) => self.command(session, &parsed, command, bytes, now_secs),
+            Ok(command) => match check_service(session, &parsed, &command) {
+                Ok(()) => self.command(session, &parsed, command, bytes, now_secs),
+                Err(error) => Next::Answer(error),
+            },
             Err(error) => {
                 // A refused session names no entity.
                 let answer = parsed.refused(error);
@@ -137,6 +140,9 @@ impl<L: Log> Service<L> {
                 {
                     return Next::Answer(ErrorType::Auth);
                 }
+                if session.service.is_some() && new.subscribe == SubscribeMode::OnlyCreate {
+                    return Next::Answer(PROHIBITED);
+                }
                 self.new_queue(session, parsed, &new, today)
             }
             Command::Sub
@@ -173,7 +179,7 @@ impl<L: Log> Service<L> {
             Command::NSub => self.subscribe_notifier(session, parsed),
             Command::SKey(key) => self.secure_by_sender(session, parsed, key, today),
             Command::Send { flags, body } => self.send(session, parsed, flags, body, bytes, today),
-            // Outside a service session there is nothing to subscribe at once.
+            // Those of services are taken by the session's shard.
             Command::Subs(_) | Command::NSubs(_) => Next::Answer(ErrorType::Service),
             // The session's shard takes these.
             Command::Prxy { .. } | Command::Pfwd { .. } | Command::Rfwd(_) => Next::Answer(PROHIBITED),
@@ -192,11 +198,19 @@ impl<L: Log> Service<L> {
         key: Option<&AuthPublicKey>,
         secrets: Secrets,
     ) -> bool {
+        if key.is_none() && self.mutated(Mutation::NoDummyCheck) {
+            return false;
+        }
         // Several times the cost of the others, and anyone may send one.
         self.turn_spent |= matches!(parsed.authorization, Authorization::Ed448(_));
+        let [length, session_id, rest] = parsed.for_authorization_parts(session.session_id.as_ref());
+        let fingerprint = match (&session.service, parsed.service_signature) {
+            (Some(service), Some(_)) => &service.fingerprint[..],
+            _ => &[],
+        };
         let claim = Claim {
             authorization: parsed.authorization,
-            authorized: parsed.for_authorization_parts(session.session_id.as_ref()),
+            authorized: [fingerprint, length, session_id, rest],
             corr_id: parsed.corr_id,
             entity_id: parsed.entity_id,
         };
@@ -230,11 +244,13 @@ impl<L: Log> Service<L> {
         new: &ringpost_protocol::command::NewQueue<'_>,
         today: u32,
     ) -> Next {
-        let subscribes = new.subscribe == SubscribeMode::Subscribe;
+        let service = session.service_id();
+        // A service receives from all of its queues anyway.
+        let subscribes = new.subscribe == SubscribeMode::Subscribe && service.is_none();
         if subscribes && self.is_subscription_limit_reached(session) {
             return Next::Answer(ErrorType::Quota);
         }
-        let created = match self.create(new, parsed.corr_id, today) {
+        let created = match self.create(new, parsed.corr_id, service, today) {
             Ok(created) => created,
             Err(NotCreated::Error(error)) => return Next::Answer(error),
             Err(NotCreated::Refused(refused)) => return refused.into(),
@@ -249,7 +265,7 @@ impl<L: Log> Service<L> {
             router_dh_key: created.router_dh_key,
             mode: new.request.as_ref().map(ringpost_protocol::command::QueueRequest::mode),
             link_id: created.link_id.as_ref().map(|id| &id[..]),
-            service_id: None,
+            service_id: service.as_ref().map(|id| &id[..]),
             notifier: created.notifier.as_ref().map(|(notifier_id, router_dh_key)| RouterNotifier {
                 notifier_id,
                 router_dh_key: *router_dh_key,

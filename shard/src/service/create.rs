@@ -6,7 +6,7 @@ use ringpost_protocol::crypto::dh::DhPrivateKey;
 use ringpost_protocol::crypto::ids::sender_id_from_correlation;
 use ringpost_protocol::error::{CommandError, ErrorType};
 use ringpost_protocol::keys::DhPublicKey;
-use ringpost_store::{Entry, Log, NewParts, NewQueue, QueueId, QueueIx, Record};
+use ringpost_store::{Entry, Log, NewParts, NewQueue, QueueId, QueueIx, Record, ServiceId};
 
 use smallvec::SmallVec;
 
@@ -54,6 +54,7 @@ impl<L: Log> Service<L> {
         &mut self,
         new: &NewCommand<'_>,
         corr_id: &[u8],
+        service: Option<ServiceId>,
         today: u32,
     ) -> Result<Created, NotCreated> {
         let wanted = wanted_link(new.request.as_ref(), corr_id)?;
@@ -77,7 +78,7 @@ impl<L: Log> Service<L> {
                 delivery_secret: *secret.as_bytes(),
                 mode: new.request.as_ref().map(QueueRequest::mode),
             };
-            match self.create_drawn(queue, router_key.public(), wanted.as_ref(), new, today) {
+            match self.create_drawn(queue, router_key.public(), wanted.as_ref(), new, service, today) {
                 Ok(created) => {
                     self.counters.queues_created.add(1);
                     self.counters.queues.set(self.store.queue_count());
@@ -99,6 +100,7 @@ impl<L: Log> Service<L> {
         router_dh_key: DhPublicKey,
         wanted: Option<&WantedLink<'_>>,
         new: &NewCommand<'_>,
+        service: Option<ServiceId>,
         today: u32,
     ) -> Result<Created, Option<Refused>> {
         let (recipient_id, sender_id) = (queue.recipient_id, queue.sender_id);
@@ -117,7 +119,7 @@ impl<L: Log> Service<L> {
         let parts = NewParts {
             link,
             notifier: notifier.as_ref().map(|(notifier, _)| notifier.clone()),
-            recipient_service: None,
+            recipient_service: service,
         };
         if self.store.check_new(&queue, &parts).is_err() {
             return Err(None);
@@ -137,7 +139,7 @@ impl<L: Log> Service<L> {
         let parts = NewParts {
             link: parts.link.map(|link| self.kept_link(link)),
             notifier: parts.notifier,
-            recipient_service: None,
+            recipient_service: service,
         };
         // It was checked before.
         let ix = self.store.create_with(queue, parts, today).map_err(|_| Some(Refused::Internal))?;

@@ -112,6 +112,7 @@ impl<L: Log> Service<L> {
         if !self.mutated(Mutation::ForgetLogMoved) {
             self.resumable.append(&mut waiting);
         }
+        self.retry_services();
     }
 
     /// Connections whose batches can go on, since the last call: [`resume`](Self::resume) them.

@@ -20,9 +20,9 @@ use super::session::Session;
 /// LNK with all but correlation ID, session ID and data: lengths, link ID, tag, sender ID.
 const LNK_FRONT_BYTES: usize = 96;
 
-/// Whether the sender has a key of its own.
+/// Whether the sender has a key of its own. Queues that were made before queues had modes count as messaging then.
 pub fn is_secured_messaging(queue: &Queue<Body>) -> bool {
-    queue.mode == Some(QueueMode::Messaging) && queue.sender_key.is_some()
+    queue.mode != Some(QueueMode::Contact) && queue.sender_key.is_some()
 }
 
 /// Contact addresses that were made before queues had modes were never secured.
@@ -63,17 +63,19 @@ impl<L: Log> Service<L> {
 
     /// LSET.
     pub(super) fn set_link(&mut self, queue_ix: QueueIx, link_id: &[u8], data: &LinkData<'_>) -> Next {
-        let Ok(id) = QueueId::try_from(link_id) else {
-            return Next::Answer(ErrorType::Cmd(CommandError::Syntax));
-        };
-        let Some(link) = self.new_link(id, data) else { return Next::Answer(ErrorType::LargeMsg) };
         let (Some(queue), Some((recipient_id, hash))) = (self.store.queue(queue_ix), self.name(queue_ix))
         else {
             return Next::Answer(ErrorType::Auth);
         };
         let present = queue.link();
-        let is_other = present.is_some_and(|present| !link.is_same_but_user_data(present));
-        if is_secured_messaging(queue) || is_other {
+        if is_secured_messaging(queue) || present.is_some_and(|present| present.id != *link_id) {
+            return Next::Answer(ErrorType::Auth);
+        }
+        let Ok(id) = QueueId::try_from(link_id) else {
+            return Next::Answer(ErrorType::Cmd(CommandError::Syntax));
+        };
+        let Some(link) = self.new_link(id, data) else { return Next::Answer(ErrorType::LargeMsg) };
+        if present.is_some_and(|present| !link.is_same_but_user_data(present)) {
             return Next::Answer(ErrorType::Auth);
         }
         let is_new = present.is_none();

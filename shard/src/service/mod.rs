@@ -13,6 +13,7 @@
 //! | `create` | NEW: keys, and IDs that fall into one partition |
 //! | `verify`, `secrets` | authorizations, in time that tells nothing |
 //! | `subscribers` | who receives from which queue, and with how much credit |
+//! | `services` | clients that receive for many queues under one certificate |
 //! | `delivery`, `body` | messages at rest and on their way out |
 //! | `info` | the answer to QUE |
 //! | `mutation` | faults put in on purpose, for the simulation |
@@ -30,6 +31,7 @@ mod notifications;
 mod recipient;
 mod secrets;
 mod sender;
+mod services;
 mod session;
 mod subscribers;
 mod verify;
@@ -52,7 +54,9 @@ pub use body::Body;
 pub use create::same as same_password;
 pub use delivery::{MSG_BODY_AT, OutMessage};
 pub use mutation::Mutation;
-pub use session::{Batch, BatchData, ConnRef, ForwardedBatch, Session};
+pub use services::{FindService, ServiceOrder, ServicePart};
+pub use session::{Batch, BatchData, ConnRef, ForwardedBatch, Session, SessionService};
+pub use verify::check_service;
 
 use crate::arena::Arena;
 use crate::counters::Counters;
@@ -85,6 +89,8 @@ pub struct ServiceConfig {
     pub message_bytes_max: usize,
     /// This shard's part of the limit of queues: above it, NEW is refused.
     pub queues_max: usize,
+    /// This shard's part of the limit of services.
+    pub services_max: usize,
     pub subscriptions_per_connection: usize,
     /// Blocks of messages that may be under way to one connection.
     pub delivery_credit: usize,
@@ -98,6 +104,16 @@ pub enum Output {
     Responses { conn: ConnRef, bytes: Vec<u8>, answered: bool, reply: Option<Box<Reply>> },
     /// A delivered message; it used one credit.
     Message { conn: ConnRef, message: OutMessage },
+    /// To the session of a service, or one that is to become such.
+    Service { conn: ConnRef, part: ServicePart },
+}
+
+impl Output {
+    /// Where it goes.
+    pub fn conn(&self) -> ConnRef {
+        let (Self::Responses { conn, .. } | Self::Message { conn, .. } | Self::Service { conn, .. }) = self;
+        *conn
+    }
 }
 
 /// Whether a connection's batches are to be resumed.
@@ -123,6 +139,10 @@ pub struct Service<L> {
     /// Connections whose batches wait for the log to move, and those whose batches can go on.
     waits_for_log: Vec<ConnRef>,
     resumable: Vec<ConnRef>,
+    /// Services to be entered and scans that wait for the log to move, and scans that can go on.
+    services_waiting: VecDeque<Box<FindService>>,
+    scans_waiting: Vec<ConnRef>,
+    scannable: Vec<ConnRef>,
     cache: Cache,
     fetching: Fetching,
     subscribers: Subscribers,
@@ -167,6 +187,9 @@ impl<L: Log> Service<L> {
             held: Held::default(),
             waits_for_log: Vec::new(),
             resumable: Vec::new(),
+            services_waiting: VecDeque::new(),
+            scans_waiting: Vec::new(),
+            scannable: Vec::new(),
             cache: Cache::default(),
             fetching: Fetching::default(),
             arena,
@@ -211,6 +234,7 @@ impl<L: Log> Service<L> {
     pub fn publish(&self) {
         self.counters.queues.set(self.store.queue_count());
         self.counters.messages.set(self.store.message_count());
+        self.counters.services.set(self.store.service_count());
     }
 
     /// Takes a batch and processes at most `most` of its transmissions. When a batch is done its last
@@ -248,6 +272,8 @@ impl<L: Log> Service<L> {
             }
             None => Arc::clone(&batch.session),
         };
+        // A service signs beside the queue's key: two checks a command.
+        let most = if session.service.is_some() { most.div_ceil(2) } else { most };
         let end = batch.transmissions.len().min(batch.next + most);
         let mut waits = false;
         self.turn_spent = false;
@@ -295,6 +321,7 @@ impl<L: Log> Service<L> {
         let Some(peer) = self.subscribers.known_peer(conn) else { return Progress::Rests };
         peer.credit = most.min(peer.credit + blocks);
         self.move_line(conn);
+        self.wake_scan(conn);
         if self.mutated(Mutation::ForgetBatch) {
             return Progress::Rests;
         }
@@ -322,6 +349,7 @@ impl<L: Log> Service<L> {
             if let Some(peer) = self.subscribers.known_peer(conn) {
                 peer.starved = false;
                 self.move_line(conn);
+                self.wake_scan(conn);
             }
         }
     }
@@ -367,7 +395,7 @@ impl<L: Log> Service<L> {
     /// Delivers the first message of a queue to its subscriber if nothing is delivered yet, or puts the queue into the
     /// subscriber's line.
     fn deliver_or_wait(&mut self, queue_ix: QueueIx) {
-        let Some(subscription) = self.subscribers.of_queue(queue_ix).copied() else { return };
+        let Some(subscription) = self.subscription(queue_ix) else { return };
         if subscription.delivered.is_some() {
             return;
         }

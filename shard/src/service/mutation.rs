@@ -64,6 +64,8 @@ pub enum Mutation {
     KeepDelivered,
     /// A former subscriber is not told that it is none any more.
     ForgetEnd,
+    /// Where there is no key to check against, nothing is checked.
+    NoDummyCheck,
 }
 
 impl<L> Service<L> {

@@ -13,7 +13,9 @@ use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::keys::DhPublicKey;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::Transmission;
-use ringpost_store::{Log, MessageId, NewNotifier, Notification, Party, Queue, QueueId, QueueIx, Record};
+use ringpost_store::{
+    Log, MessageId, NewNotifier, Notification, Notifier, Party, Queue, QueueIx, Record, ServiceParty,
+};
 
 use super::Service;
 use super::commands::{Next, Secrets};
@@ -59,7 +61,7 @@ impl<L: Log> Service<L> {
         match self.store.set_notifier(queue, notifier) {
             Ok(former) => {
                 if let Some(former) = former {
-                    self.notifier_gone(session, queue, &former.id);
+                    self.notifier_gone(session, queue, &former);
                 }
                 let response = Response::Nid { notifier_id: &notifier_id, router_dh_key };
                 self.respond(session, parsed.corr_id, parsed.entity_id, &response);
@@ -74,19 +76,22 @@ impl<L: Log> Service<L> {
         if self.store.queue(queue).is_some_and(|queue| queue.notifier().is_some()) {
             self.append_of(queue, |queue| Record::NotifierGone { queue })?;
             if let Ok(Some(former)) = self.store.remove_notifier(queue) {
-                self.notifier_gone(session, queue, &former.id);
+                self.notifier_gone(session, queue, &former);
             }
         }
         Ok(())
     }
 
-    /// Tells the subscriber of a notifier that it is no more. `session` is the one whose command ended it.
-    pub(super) fn notifier_gone(&mut self, session: &Session, queue: QueueIx, notifier_id: &QueueId) {
-        match self.subscribers.remove_notified(queue) {
-            // Behind the answers to its commands so far, of which one may be to NSUB.
-            Some(conn) if conn == session.conn => self.respond(session, &[], notifier_id, &Response::Deld),
-            Some(conn) => self.event(conn, notifier_id, &Response::Deld),
-            None => {}
+    /// Tells the subscriber of a notifier that it is no more, unless its own command ended it. That command came in
+    /// `session`.
+    pub(super) fn notifier_gone(&mut self, session: &Session, queue: QueueIx, notifier: &Notifier) {
+        let subscriber = self.subscribers.remove_notified(queue);
+        let notified = match &notifier.service {
+            Some(service) => self.subscribers.holder(ServiceParty::Notifier, service),
+            None => subscriber,
+        };
+        if let Some(conn) = notified.filter(|conn| *conn != session.conn) {
+            self.event(conn, &notifier.id, &Response::Deld);
         }
     }
 
@@ -96,26 +101,23 @@ impl<L: Log> Service<L> {
         let key = queue.and_then(|ix| Some(self.store.queue(ix)?.notifier()?.key.clone()));
         let verified = self.verified(session, parsed, key.as_ref(), Secrets::Kept);
         let Some(queue) = queue.filter(|_| verified) else { return Next::Answer(ErrorType::Auth) };
+        self.tell_notifiers_now(session);
+        let service = session.service_id();
         let is_new = self.subscribers.notified(queue) != Some(session.conn);
-        if is_new && self.is_subscription_limit_reached(session) {
+        if is_new && service.is_none() && self.is_subscription_limit_reached(session) {
             return Next::Answer(ErrorType::Quota);
         }
-        let notifier = self.store.queue(queue).and_then(Queue::notifier);
-        let kept: Vec<Notification> = notifier.map(|n| n.notifications().to_vec()).unwrap_or_default();
-        if !kept.is_empty() {
-            // The cap of what is kept is far below.
-            let count = u8::try_from(kept.len()).unwrap_or(u8::MAX);
-            let taken = self.append_of(queue, |queue| Record::NotificationsTaken { queue, count });
-            if let Err(refused) = taken {
-                return refused.into();
-            }
-            // There are as many, so nothing can be wrong.
-            let _ = self.store.take_notifications(queue, usize::from(count));
-        }
-        if let Some(former) = self.subscribers.subscribe_notified(queue, session) {
+        let kept = match self.set_notifier_service(session, queue) {
+            Ok(kept) => kept,
+            Err(refused) => return refused.into(),
+        };
+        if service.is_none()
+            && let Some(former) = self.subscribers.subscribe_notified(queue, session)
+        {
             self.event(former, parsed.entity_id, &Response::End);
         }
-        self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id: None });
+        let service_id = service.as_ref().map(|id| &id[..]);
+        self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id });
         for notification in kept {
             let event = Response::Nmsg { nonce: &notification.nonce, meta: &notification.meta };
             self.respond(session, &[], parsed.entity_id, &event);
@@ -144,7 +146,7 @@ impl<L: Log> Service<L> {
     /// Has the notifier told that subscribes, or keeps the notification, whose record was appended then.
     pub(super) fn notify(&mut self, queue: QueueIx, notification: Notification) {
         self.counters.notifications_made.add(1);
-        if self.subscribers.notified(queue).is_some() {
+        if self.notified(queue).is_some() {
             self.to_notify.push((queue, notification));
         } else {
             // There is a notifier.
@@ -152,11 +154,19 @@ impl<L: Log> Service<L> {
         }
     }
 
+    /// Tells the notifiers of the turn's messages so far, before one of them is another.
+    pub(super) fn tell_notifiers_now(&mut self, session: &Session) {
+        if !self.to_notify.is_empty() {
+            self.flush(session.conn, false, None);
+            self.tell_notifiers();
+        }
+    }
+
     /// Tells the notifiers of the turn's messages, after its responses.
     pub(super) fn tell_notifiers(&mut self) {
         for (queue, notification) in std::mem::take(&mut self.to_notify) {
             let notifier = self.store.queue(queue).and_then(Queue::notifier).map(|notifier| notifier.id);
-            if let (Some(conn), Some(notifier_id)) = (self.subscribers.notified(queue), notifier) {
+            if let (Some(conn), Some(notifier_id)) = (self.notified(queue), notifier) {
                 let event = Response::Nmsg { nonce: &notification.nonce, meta: &notification.meta };
                 self.event(conn, &notifier_id, &event);
             }

@@ -7,13 +7,13 @@ use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::Transmission;
-use ringpost_store::{Entry, Log, MessageId, QueueIx, Record, Status};
+use ringpost_store::{Entry, Log, MessageId, QueueIx, Record, ServiceParty, Status};
 
 use super::commands::{Next, PROHIBITED};
 use super::delivery::{deliver, fits};
 use super::info::{Reading, queue_info};
 use super::ledger::Refused;
-use super::session::Session;
+use super::session::{ConnRef, Session};
 use super::{Mutation, Output, Service};
 
 impl<L: Log> Service<L> {
@@ -24,6 +24,17 @@ impl<L: Log> Service<L> {
         queue: QueueIx,
         command: Command<'_>,
     ) -> Next {
+        // What a command before it has to deliver comes first.
+        let subscription = self.subscribers.of(queue, session.conn);
+        if subscription.is_some_and(|subscription| subscription.delivered.is_none())
+            && !self.is_body_here(queue, Some(session.conn))
+        {
+            return Next::Wait;
+        }
+        self.deliver_now(session.conn, queue);
+        if matches!(command, Command::NKey(_) | Command::NDel | Command::Del) {
+            self.tell_notifiers_now(session);
+        }
         match command {
             Command::Sub => self.subscribe(session, parsed, queue),
             Command::Get => self.read_one(session, parsed, queue),
@@ -38,6 +49,15 @@ impl<L: Log> Service<L> {
             Command::Del => self.delete(session, parsed, queue),
             Command::Que => self.info(session, parsed, queue),
             _ => Next::Answer(ErrorType::Internal),
+        }
+    }
+
+    /// Delivers what a command before this one, in the same turn of this connection, has found to deliver.
+    pub(super) fn deliver_now(&mut self, conn: ConnRef, queue: QueueIx) {
+        if let Some(at) = self.to_deliver.iter().position(|other| *other == queue) {
+            self.to_deliver.remove(at);
+            self.flush(conn, false, None);
+            self.deliver_or_wait(queue);
         }
     }
 
@@ -97,15 +117,20 @@ impl<L: Log> Service<L> {
             return Next::Answer(PROHIBITED);
         }
         let keeps_delivered = self.mutated(Mutation::KeepDelivered);
+        let service = session.service_id();
+        let is_new = self.subscribers.of(queue, session.conn).is_none();
+        if is_new && service.is_none() && self.is_subscription_limit_reached(session) {
+            return Next::Answer(ErrorType::Quota);
+        }
+        if let Err(refused) = self.set_recipient_service(session, queue) {
+            return refused.into();
+        }
         if let Some(subscription) = self.subscribers.of(queue, session.conn) {
             // Whatever was delivered is delivered again.
             if !keeps_delivered {
                 subscription.delivered = None;
             }
-        } else {
-            if self.is_subscription_limit_reached(session) {
-                return Next::Answer(ErrorType::Quota);
-            }
+        } else if service.is_none() {
             if let Some(former) = self.subscribers.subscribe(queue, session)
                 && !self.mutated(Mutation::ForgetEnd)
             {
@@ -113,7 +138,8 @@ impl<L: Log> Service<L> {
             }
             self.counters.subscriptions.set(self.subscribers.len());
         }
-        self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id: None });
+        let service_id = service.as_ref().map(|id| &id[..]);
+        self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id });
         if self.store.first_message(queue).is_some() {
             self.to_deliver.push(queue);
         }
@@ -236,11 +262,15 @@ impl<L: Log> Service<L> {
         }
         let subscriber = self.subscribers.remove_queue(queue, session.conn);
         let Some(deleted) = self.store.delete(queue) else { return Next::Answer(ErrorType::Auth) };
+        let subscriber = match deleted.recipient_service() {
+            Some(service) => self.subscribers.holder(ServiceParty::Recipient, service),
+            None => subscriber,
+        };
         if let Some(link) = deleted.link() {
             self.config.links.release(self.store.hasher().hash(&link.id));
         }
         if let Some(notifier) = deleted.notifier() {
-            self.notifier_gone(session, queue, &notifier.id);
+            self.notifier_gone(session, queue, notifier);
         }
         for body in deleted.into_bodies() {
             self.release_body(body);

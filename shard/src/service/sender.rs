@@ -13,6 +13,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::body::{Body, Form};
 use super::commands::{Next, Secrets};
+use super::ledger::Refused;
 use super::links::is_secured_messaging;
 use super::session::{Batch, BatchData, Session};
 use super::{Mutation, Service};
@@ -97,9 +98,14 @@ impl<L: Log> Service<L> {
         }
         if self.config.expire_on_send
             && let Some(ttl_secs) = self.config.message_ttl_secs
-            && let Err(refused) = self.expire_queue(queue, now_secs.saturating_sub(ttl_secs))
         {
-            return refused.into();
+            let before_secs = now_secs.saturating_sub(ttl_secs);
+            if self.store.first_message(queue).is_some_and(|first| first.received_secs < before_secs) {
+                self.deliver_now(batch.session.conn, queue);
+                if let Err(refused) = self.expire_queue(queue, before_secs) {
+                    return refused.into();
+                }
+            }
         }
         let asked = self.config.queue_quota + usize::from(self.mutated(Mutation::OtherQuota));
         let (Some(verdict), Some((recipient_id, hash))) =
@@ -114,7 +120,12 @@ impl<L: Log> Service<L> {
                 Record::Message { queue: recipient_id, id, received_secs, flags, body: bytes }
             }
             Written::OverQuota { marked: true } => Record::Quota { queue: recipient_id, id, received_secs },
-            Written::OverQuota { marked: false } => return Next::Answer(ErrorType::Quota),
+            Written::OverQuota { marked: false } => {
+                return match self.drop_used_link(queue) {
+                    Ok(()) => Next::Answer(ErrorType::Quota),
+                    Err(refused) => refused.into(),
+                };
+            }
         };
         let mut records: SmallVec<[Record<&[u8]>; 1]> = smallvec![record];
         let notification = match verdict {
@@ -122,16 +133,12 @@ impl<L: Log> Service<L> {
             Written::OverQuota { .. } => None,
         };
         if let Some(notification) = &notification
-            && self.subscribers.notified(queue).is_none()
+            && self.notified(queue).is_none()
         {
             let notification = notification.clone();
             records.push(Record::Notification { queue: recipient_id, notification });
         }
-        // Who was given the link has used it: its data is not needed any more.
-        let ends_link = self
-            .store
-            .queue(queue)
-            .is_some_and(|queue| queue.link().is_some() && is_secured_messaging(queue));
+        let ends_link = self.is_link_used(queue);
         if ends_link {
             records.push(Record::LinkGone { queue: recipient_id });
         }
@@ -169,6 +176,15 @@ impl<L: Log> Service<L> {
             }
             Written::OverQuota { .. } => Next::Answer(ErrorType::Quota),
         }
+    }
+
+    /// Who was given the link of a messaging queue has used it when a message comes: its data is not needed any more.
+    fn is_link_used(&self, queue: QueueIx) -> bool {
+        self.store.queue(queue).is_some_and(|queue| queue.link().is_some() && is_secured_messaging(queue))
+    }
+
+    fn drop_used_link(&mut self, queue: QueueIx) -> Result<(), Refused> {
+        if self.is_link_used(queue) { self.drop_link(queue) } else { Ok(()) }
     }
 
     /// The body in the form in which it is kept: in its block, if that holds nothing else and the body fills it.

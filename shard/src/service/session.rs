@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ringpost_protocol::crypto::BoxKey;
 use ringpost_protocol::crypto::dh::DhPrivateKey;
+use ringpost_protocol::handshake::{ServiceRole, VerifiedService};
+use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::tls::SessionId;
 use ringpost_protocol::transmission::Format;
 use ringpost_protocol::version::SmpVersion;
+use ringpost_store::{Fingerprint, ServiceId, ServiceParty};
 use smallvec::SmallVec;
 
 use crate::arena::Detached;
@@ -39,6 +42,37 @@ pub struct Session {
     pub subscriptions: AtomicUsize,
     /// Queues that it has read with GET, counted in the same way.
     pub queues_read: AtomicUsize,
+    /// The client is a service.
+    pub service: Option<Box<SessionService>>,
+}
+
+/// What a service proved in the handshake of a session.
+#[derive(Debug)]
+pub struct SessionService {
+    pub id: ServiceId,
+    pub role: ServiceRole,
+    /// Of its certificate: stands in front of what the keys of its queues sign.
+    pub fingerprint: Fingerprint,
+    /// What it signs with in this session.
+    pub key: AuthPublicKey,
+    /// Shards on which this session receives for the service.
+    pub held: AtomicUsize,
+}
+
+impl SessionService {
+    pub fn new(id: ServiceId, verified: &VerifiedService) -> Self {
+        let VerifiedService { role, fingerprint, session_key } = *verified;
+        Self { id, role, fingerprint, key: AuthPublicKey::Ed25519(session_key), held: AtomicUsize::new(0) }
+    }
+
+    /// What it can subscribe to at once.
+    pub fn party(&self) -> Option<ServiceParty> {
+        match self.role {
+            ServiceRole::Messaging => Some(ServiceParty::Recipient),
+            ServiceRole::Notifier => Some(ServiceParty::Notifier),
+            ServiceRole::Proxy => None,
+        }
+    }
 }
 
 impl Session {
@@ -55,7 +89,14 @@ impl Session {
             forwarded: true,
             subscriptions: AtomicUsize::new(0),
             queues_read: AtomicUsize::new(0),
+            // Whoever sent it is not the proxy.
+            service: None,
         }
+    }
+
+    /// The service of the session: what its queues become.
+    pub fn service_id(&self) -> Option<ServiceId> {
+        self.service.as_ref().map(|service| service.id)
     }
 
     /// The form of the session's transmissions.
@@ -64,7 +105,8 @@ impl Session {
     }
 
     pub fn has_subscriptions(&self) -> bool {
-        self.subscriptions.load(Ordering::Relaxed) > 0
+        let holds = |service: &SessionService| service.held.load(Ordering::Relaxed) > 0;
+        self.subscriptions.load(Ordering::Relaxed) > 0 || self.service.as_deref().is_some_and(holds)
     }
 
     /// What the cap on subscriptions counts.

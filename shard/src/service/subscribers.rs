@@ -3,15 +3,20 @@
 //! A queue has at most one subscriber. A connection that used GET on a queue is noted too, since it must not subscribe
 //! to that queue. Deliveries to a connection need credit, so that a slow reader holds few blocks; a queue that could not
 //! deliver stands in its connection's line and is delivered when credit returns.
+//!
+//! The queues of a service have no subscriber of their own: the session that holds the service's subscription receives from
+//! all of them. A [`Subscription`] of it is made when there is something to deliver, and is void when its term is not that
+//! of its connection any more: nobody goes through all queues when a subscription ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hashbrown::{HashMap, HashSet};
-use ringpost_store::{MessageId, QueueIx};
+use ringpost_store::{MessageId, QueueIx, ServiceId, ServiceParty};
 
 use super::secrets::SecretCache;
+use super::services::Scan;
 use super::session::{Batch, ConnRef, Session};
 
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +26,18 @@ pub struct Subscription {
     pub delivered: Option<MessageId>,
     /// The queue stands in the connection's line.
     pub in_line: bool,
+    /// Of a service's queue: the term of the connection that it was made in. 0: the connection subscribed to the queue.
+    term: u32,
+}
+
+/// Who receives for a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder {
+    pub conn: ConnRef,
+    /// The session's own number for its last order: what it is told of the end names it.
+    pub round: u32,
+    /// It has subscribed to all queues at once, and not only to some of them one by one.
+    pub subscribed_all: bool,
 }
 
 /// What a home shard keeps of a connection that has sent it commands.
@@ -28,6 +45,12 @@ pub struct Subscription {
 pub struct Peer {
     pub session: Arc<Session>,
     pub subscribed: HashSet<QueueIx>,
+    /// Queues of its service with a subscription, which may be void.
+    served: HashSet<QueueIx>,
+    /// Counts the times that it came to hold its service's subscription; 0 while it does not.
+    term: u32,
+    /// Its service's queues are being gone through for what waits in them.
+    pub scan: Option<Box<Scan>>,
     /// Queues of whose messages the connection is notified.
     pub notified: HashSet<QueueIx>,
     /// Queues read with GET, and what was delivered last.
@@ -49,14 +72,23 @@ pub struct Peer {
 pub struct Subscribers {
     by_queue: HashMap<QueueIx, Subscription>,
     by_notified: HashMap<QueueIx, ConnRef>,
+    holders: HashMap<(ServiceParty, ServiceId), Holder>,
     peers: HashMap<ConnRef, Peer>,
     credit: usize,
+    next_term: u32,
 }
 
 impl Subscribers {
     /// Every connection begins with `credit` blocks.
     pub fn new(credit: usize) -> Self {
-        Self { by_queue: HashMap::new(), by_notified: HashMap::new(), peers: HashMap::new(), credit }
+        Self {
+            by_queue: HashMap::new(),
+            by_notified: HashMap::new(),
+            holders: HashMap::new(),
+            peers: HashMap::new(),
+            credit,
+            next_term: 1,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -67,6 +99,9 @@ impl Subscribers {
         self.peers.entry(session.conn).or_insert_with(|| Peer {
             session: Arc::clone(session),
             subscribed: HashSet::new(),
+            served: HashSet::new(),
+            term: 0,
+            scan: None,
             notified: HashSet::new(),
             got: HashMap::new(),
             credit: self.credit,
@@ -82,27 +117,116 @@ impl Subscribers {
         self.peers.get_mut(&conn)
     }
 
+    /// The subscription of a queue that is no service's.
     pub fn of_queue(&self, queue: QueueIx) -> Option<&Subscription> {
         self.by_queue.get(&queue)
     }
 
     /// The subscription of a queue if it is this connection's.
     pub fn of(&mut self, queue: QueueIx, conn: ConnRef) -> Option<&mut Subscription> {
-        self.by_queue.get_mut(&queue).filter(|subscription| subscription.conn == conn)
+        let Self { by_queue, peers, .. } = self;
+        by_queue.get_mut(&queue).filter(|subscription| {
+            let holds = || peers.get(&conn).is_some_and(|peer| peer.term == subscription.term);
+            subscription.conn == conn && (subscription.term == 0 || holds())
+        })
     }
 
-    /// Subscribes a connection. Gives the one that was subscribed before, if it is another.
+    /// Subscribes a connection. Gives the one that was subscribed to the queue before, if it is another.
     pub fn subscribe(&mut self, queue: QueueIx, session: &Arc<Session>) -> Option<ConnRef> {
         let conn = session.conn;
+        let former = self.by_queue.get(&queue).copied();
+        if let Some(former) = former {
+            self.unsubscribe(former.conn, queue);
+        }
         if self.peer(session).subscribed.insert(queue) {
             session.subscriptions.fetch_add(1, Ordering::Relaxed);
         }
-        let former = self.by_queue.insert(queue, Subscription { conn, delivered: None, in_line: false })?;
-        if former.conn == conn {
-            return None;
+        self.by_queue.insert(queue, Subscription { conn, delivered: None, in_line: false, term: 0 });
+        former.filter(|former| former.conn != conn && former.term == 0).map(|former| former.conn)
+    }
+
+    /// The subscription of a queue of this service by whoever holds that: made if there is none.
+    pub fn served(&mut self, queue: QueueIx, service: &ServiceId) -> Option<Subscription> {
+        let conn = self.holder(ServiceParty::Recipient, service)?;
+        let term = self.peers.get(&conn)?.term;
+        let present = self.by_queue.get(&queue).copied();
+        if let Some(present) = present {
+            if present.conn == conn && present.term == term {
+                return Some(present);
+            }
+            self.unsubscribe(present.conn, queue);
         }
+        let made = Subscription { conn, delivered: None, in_line: false, term };
+        self.by_queue.insert(queue, made);
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.served.insert(queue);
+        }
+        Some(made)
+    }
+
+    /// The queue becomes a service's, or another's: whoever subscribed to it is told, if it is another connection.
+    pub fn drop_subscription(&mut self, queue: QueueIx) -> Option<ConnRef> {
+        let former = self.by_queue.remove(&queue)?;
         self.unsubscribe(former.conn, queue);
-        Some(former.conn)
+        Some(former.conn).filter(|_| former.term == 0)
+    }
+
+    /// Who receives for a service, if it is still there.
+    pub fn holder(&self, party: ServiceParty, service: &ServiceId) -> Option<ConnRef> {
+        let conn = self.holders.get(&(party, *service))?.conn;
+        self.peers.contains_key(&conn).then_some(conn)
+    }
+
+    /// A session receives for its service from now on. Gives who did before, if it is another, and whether this one now
+    /// subscribes to all queues at once for the first time.
+    pub fn hold(
+        &mut self,
+        party: ServiceParty,
+        session: &Arc<Session>,
+        round: u32,
+        subscribes_all: bool,
+    ) -> (Option<Holder>, bool) {
+        let Some(service) = &session.service else { return (None, false) };
+        let conn = session.conn;
+        let key = (party, service.id);
+        if let Some(holder) = self.holders.get_mut(&key).filter(|holder| holder.conn == conn) {
+            holder.round = round;
+            let is_first = subscribes_all && !holder.subscribed_all;
+            holder.subscribed_all |= subscribes_all;
+            return (None, is_first);
+        }
+        let former = self.holders.insert(key, Holder { conn, round, subscribed_all: subscribes_all });
+        if let Some(former) = &former {
+            self.end_term(former.conn);
+        }
+        let term = self.next_term;
+        // After so many changes of hands no entry of the first is left.
+        self.next_term = term.checked_add(1).unwrap_or(1);
+        self.peer(session).term = term;
+        service.held.fetch_add(1, Ordering::Relaxed);
+        (former, subscribes_all)
+    }
+
+    /// The session of a service is gone.
+    pub fn release(&mut self, party: ServiceParty, session: &Session) {
+        if let Some(service) = &session.service
+            && let Some(holder) = self.holders.get(&(party, service.id))
+            && holder.conn == session.conn
+        {
+            self.holders.remove(&(party, service.id));
+            self.end_term(session.conn);
+        }
+        self.remove_connection(session.conn);
+    }
+
+    fn end_term(&mut self, conn: ConnRef) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.term = 0;
+            peer.scan = None;
+            if let Some(service) = &peer.session.service {
+                service.held.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Notes that a connection used GET, and which message it got. A queue that it read before counts once.
@@ -119,16 +243,15 @@ impl Subscribers {
         {
             peer.session.queues_read.fetch_sub(1, Ordering::Relaxed);
         }
-        let former = self.by_queue.remove(&queue)?;
-        self.unsubscribe(former.conn, queue);
-        Some(former.conn)
+        self.drop_subscription(queue)
     }
 
     fn unsubscribe(&mut self, conn: ConnRef, queue: QueueIx) {
-        if let Some(peer) = self.peers.get_mut(&conn)
-            && peer.subscribed.remove(&queue)
-        {
-            peer.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.served.remove(&queue);
+            if peer.subscribed.remove(&queue) {
+                peer.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -140,14 +263,14 @@ impl Subscribers {
                 self.by_notified.remove(&queue);
             }
         }
-        for queue in peer.subscribed {
+        for queue in peer.subscribed.into_iter().chain(peer.served) {
             if self.by_queue.get(&queue).is_some_and(|subscription| subscription.conn == conn) {
                 self.by_queue.remove(&queue);
             }
         }
     }
 
-    /// Who is notified of a queue's messages.
+    /// Who is notified of the messages of a queue whose notifier is no service's.
     pub fn notified(&self, queue: QueueIx) -> Option<ConnRef> {
         self.by_notified.get(&queue).copied()
     }

@@ -2,6 +2,8 @@
 //! `shared/vectors/smp_session.json`; `shard/tests/session_vectors.rs` replays it over the wire.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod expiry;
+
 use std::sync::atomic::AtomicUsize;
 
 use rand_core::SeedableRng;
@@ -20,6 +22,7 @@ use ringpost_store::{IdHasher, MemoryLog};
 use super::*;
 
 mod forms;
+mod services;
 
 const QUOTA: usize = 4;
 const CREDIT: usize = 2;
@@ -45,6 +48,8 @@ struct World {
     version: u16,
     /// Batches that were answered.
     answered: usize,
+    /// What services were told, with the place of their connection.
+    parts: Vec<(u32, ServicePart)>,
 }
 
 struct Queue {
@@ -65,6 +70,7 @@ fn world() -> World {
         links: Arc::default(),
         message_bytes_max: 1 << 20,
         queues_max: 1000,
+        services_max: 2,
         subscriptions_per_connection: 100,
         delivery_credit: CREDIT,
     };
@@ -72,7 +78,7 @@ fn world() -> World {
     let arena = Arena::new(100, 4);
     let store = Store::new(IdHasher::new(&[3; 16]));
     let service = Service::new(config, store, MemoryLog::new(), 0..256, arena, random, Arc::default());
-    World { service, now_secs: 1_000_000, next_corr: 0, version: 18, answered: 0 }
+    World { service, now_secs: 1_000_000, next_corr: 0, version: 18, answered: 0, parts: Vec::new() }
 }
 
 fn session(place: u32, version: u16) -> Arc<Session> {
@@ -86,6 +92,7 @@ fn session(place: u32, version: u16) -> Arc<Session> {
         router_key: DhPrivateKey::from_bytes([9; 32]),
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
+        service: None,
     })
 }
 
@@ -111,11 +118,13 @@ impl World {
         );
         let made = key.map(|key| {
             let router_key = session.router_key.public();
-            key.authorize(&[authorized.for_authorization()], Some(&router_key), &corr_id).unwrap()
+            let claimed = services::claimed(session, command, &authorized);
+            key.authorize(&claimed, Some(&router_key), &corr_id).unwrap()
         });
         let authorization = made.as_ref().map_or(Authorization::None, OwnedAuthorization::as_borrowed);
         let mut out = Vec::new();
-        authorized.write(authorization, None, &mut out);
+        let signature = services::signature(session, command, &authorized);
+        authorized.write(authorization, signature.as_ref(), &mut out);
         out
     }
 
@@ -168,6 +177,7 @@ impl World {
                 Output::Message { conn, message, .. } => {
                     got.push((conn.place, decode(&of(conn), &message.bytes()[2..])));
                 }
+                Output::Service { conn, part } => self.parts.push((conn.place, part)),
             }
         }
         got
@@ -185,7 +195,7 @@ impl World {
     }
 
     fn new_queue(&mut self, session: &Arc<Session>, subscribe: SubscribeMode) -> Queue {
-        self.next_corr += 1;
+        self.next_corr = self.next_corr.wrapping_add(1);
         let key = AuthPrivateKey::ed25519(&[self.next_corr; 32]);
         let dh = DhPrivateKey::from_bytes([self.next_corr; 32]);
         let new = NewQueue {
@@ -519,38 +529,6 @@ fn a_slow_check_ends_the_turn() {
     let batch = world.block(&a, &block);
     assert_eq!(world.service.process(Box::new(batch), 16, 0), Progress::GoesOn);
     assert_eq!(world.run(a.conn, Progress::GoesOn), [(1, AUTH), (1, AUTH), (1, AUTH)]);
-}
-
-#[test]
-fn old_messages_expire() {
-    let mut world = world();
-    let (a, b) = (session(1, 18), session(2, 18));
-    let queues: Vec<Queue> = (0..3).map(|_| world.new_queue(&a, SubscribeMode::OnlyCreate)).collect();
-    for queue in &queues {
-        world.send(&b, queue, None, b"old");
-    }
-    world.now_secs += 500;
-    world.send(&b, &queues[0], None, b"young");
-    assert!(world.service.expire_step(world.now_secs));
-    assert_eq!(world.service.store().message_count(), 4);
-    world.now_secs += 501;
-    assert!(world.service.expire_step(world.now_secs));
-    assert_eq!(world.service.store().message_count(), 1);
-    let got = world.command(&a, &queues[0].recipient_id, Some(&queues[0].key), &Command::Sub);
-    assert_eq!(opened(&got[1], 1, &queues[0]).1.unwrap(), b"young");
-}
-
-#[test]
-fn old_messages_make_room_for_new_ones_if_that_is_wanted() {
-    for (expire_on_send, answer) in [(true, Got::Ok), (false, Got::Err(ErrorType::Quota))] {
-        let mut world = world();
-        world.service.config.expire_on_send = expire_on_send;
-        let (a, b) = (session(1, 18), session(2, 18));
-        let queue = world.new_queue(&a, SubscribeMode::OnlyCreate);
-        (0..=QUOTA).for_each(|_| _ = world.send(&b, &queue, None, b"old"));
-        world.now_secs += 1001;
-        assert_eq!(world.send(&b, &queue, None, b"new")[0].1, answer);
-    }
 }
 
 #[test]

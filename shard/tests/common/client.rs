@@ -13,15 +13,16 @@ use ringpost_protocol::crypto::dh::{DhPrivateKey, DhSecret};
 use ringpost_protocol::crypto::{AuthPrivateKey, OwnedAuthorization};
 use ringpost_protocol::encoding::Sink;
 use ringpost_protocol::error::ErrorType;
-use ringpost_protocol::handshake::ClientHandshake;
+use ringpost_protocol::handshake::{ClientHandshake, read_service_response};
 use ringpost_protocol::keys::DhPublicKey;
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::response::Response;
-use ringpost_protocol::tls::config::client_config_with_alpn;
+use ringpost_protocol::tls::config::{client_config_with_alpn, service_client_config};
 use ringpost_protocol::tls::{ALPN_SMP, SessionId};
 use ringpost_protocol::transmission::{BlockBuilder, Format, Refused, parse_content};
 use ringpost_protocol::version::{SmpVersion, VersionRange};
 
+use super::service::{ServiceSession, TestService};
 use super::tls::{Ended, TlsStream};
 use super::web::Web;
 use super::{DEADLINE, TestRouter};
@@ -37,12 +38,20 @@ pub struct Options {
     pub receive_buffer_bytes: Option<usize>,
     /// Over a WebSocket. What it says of ALPN counts.
     pub web: Option<Web>,
+    pub service: Option<TestService>,
 }
 
 impl Options {
     /// What clients of a version do: those of version 6 do not know ALPN.
     pub fn version(version: u16) -> Self {
-        Self { version, alpn: version > 6, session_key: version > 6, receive_buffer_bytes: None, web: None }
+        Self {
+            version,
+            alpn: version > 6,
+            session_key: version > 6,
+            receive_buffer_bytes: None,
+            web: None,
+            service: None,
+        }
     }
 }
 
@@ -125,6 +134,7 @@ pub struct Client {
     pub blocks_received: usize,
     /// The router's hello.
     pub hello: Box<[u8; BLOCK_BYTES]>,
+    pub service: Option<ServiceSession>,
     pub random: ChaCha20Rng,
 }
 
@@ -155,13 +165,20 @@ impl Client {
             web.connect(options.receive_buffer_bytes)?
         } else {
             let alpn: &[&[u8]] = if options.alpn { &[ALPN_SMP] } else { &[] };
-            let config = client_config_with_alpn(router.credentials.ca_fingerprint, alpn).unwrap();
+            let identity = router.credentials.ca_fingerprint;
+            let config = match options.service.filter(|service| !service.hides_in_tls) {
+                Some(service) => service_client_config(identity, &service.credentials()).unwrap(),
+                None => client_config_with_alpn(identity, alpn).unwrap(),
+            };
             TlsStream::connect(router.address, config, options.receive_buffer_bytes)?
         };
         let session_id = tls.channel.session_id().unwrap();
         let mut random = next_random();
         let mut private_key = [0; 32];
         random.fill_bytes(&mut private_key);
+        let service = options.service.map(|service| (service.credentials(), service.session_key()));
+        let signed = service.as_ref().map(|(credentials, key)| credentials.sign(key));
+        let service_hello = service.as_ref().zip(signed.as_deref());
         let handshake = ClientHandshake {
             versions: VersionRange::new(SmpVersion::V6, SmpVersion(options.version)).unwrap(),
             session_id,
@@ -169,7 +186,7 @@ impl Client {
             leaf_key: &router.credentials.key.verifying_key(),
             session_private_key: options.session_key.then(|| DhPrivateKey::from_bytes(private_key)),
             proxy: false,
-            service: None,
+            service: service_hello.map(|((credentials, _), signed)| credentials.hello(signed)),
         };
         let mut plain = Vec::new();
         let hello = next_block(&mut tls, &mut plain)?;
@@ -182,6 +199,19 @@ impl Client {
             None => BlockCipher::plain(),
         };
         let (sealer, opener) = cipher.split();
+        let service = match service {
+            Some((credentials, key)) if session.service_sent => {
+                let response = next_block(&mut tls, &mut plain)?;
+                match read_service_response(&response[..]) {
+                    Ok(id) => {
+                        let fingerprint = credentials.fingerprint().unwrap();
+                        Some(ServiceSession { id: id.to_vec(), fingerprint, key })
+                    }
+                    Err(refused) => return Err(Ended::Refused(refused)),
+                }
+            }
+            _ => None,
+        };
         Ok(Self {
             tls,
             version: session.version,
@@ -194,6 +224,7 @@ impl Client {
             received: VecDeque::new(),
             blocks_received: 0,
             hello,
+            service,
             random,
         })
     }
@@ -216,7 +247,7 @@ impl Client {
         self.prepare_bytes(key, &corr_id, entity_id, &bytes)
     }
 
-    /// A transmission whose command may be anything.
+    /// A transmission whose command may be anything. A service signs what services sign.
     pub fn prepare_bytes(
         &self,
         key: Option<&AuthPrivateKey>,
@@ -224,19 +255,37 @@ impl Client {
         entity_id: &[u8],
         command: &[u8],
     ) -> Prepared {
+        let is_signed =
+            self.service.is_some() && (matches!(command, b"SUB" | b"NSUB") || command.starts_with(b"NEW "));
+        self.prepare_signed(key, corr_id, entity_id, command, is_signed)
+    }
+
+    /// The same, signed by the service or not.
+    pub fn prepare_signed(
+        &self,
+        key: Option<&AuthPrivateKey>,
+        corr_id: &[u8],
+        entity_id: &[u8],
+        command: &[u8],
+        by_service: bool,
+    ) -> Prepared {
         let mut authorized = Vec::new();
         authorized.put_short(self.session_id.as_ref());
         let session_end = authorized.len();
         authorized.put_short(corr_id);
         authorized.put_short(entity_id);
         authorized.put(command);
-        let authorization =
-            key.map(|key| key.authorize(&[&authorized], self.router_key.as_ref(), corr_id).unwrap());
+        let service = self.service.as_ref().filter(|_| by_service);
+        let fingerprint = service.map_or(&[][..], |service| &service.fingerprint);
+        let authorization = key.map(|key| {
+            key.authorize(&[fingerprint, &authorized], self.router_key.as_ref(), corr_id).unwrap()
+        });
         let format = Format::of_session(self.version);
         let mut bytes = Vec::new();
         bytes.put_short(authorization.as_ref().map_or(&[], OwnedAuthorization::as_bytes));
         if format.service_signature && authorization.is_some() {
-            bytes.put(b"0");
+            let signed = service.map(|service| service.key.authorize(&[&authorized], None, corr_id).unwrap());
+            bytes.put_maybe(signed.as_ref(), |bytes, signed| bytes.put_short(signed.as_bytes()));
         }
         bytes.put(if format.session_implied { &authorized[session_end..] } else { &authorized });
         Prepared { corr_id: corr_id.to_vec(), bytes }

@@ -5,6 +5,7 @@
 //! | `tls` | TLS over a blocking socket |
 //! | `web` | web clients |
 //! | `client` | a session: hello, transmissions, blocks |
+//! | `service` | services |
 //! | `queue` | the commands of a recipient and a sender |
 //! | `healthy` | a pair of connections that exchange messages while others misbehave |
 //! | `placement` | which connections were accepted by the same shard |
@@ -14,6 +15,7 @@ pub mod client;
 pub mod healthy;
 pub mod placement;
 pub mod queue;
+pub mod service;
 pub mod tls;
 pub mod web;
 
@@ -30,6 +32,7 @@ use ringpost_shard::{Config, Router, StopMode};
 pub use client::{Client, Options, Prepared, Received};
 pub use healthy::Healthy;
 pub use queue::Queue;
+pub use service::TestService;
 pub use tls::{Ended, TlsStream};
 pub use web::Web;
 

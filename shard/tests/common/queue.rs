@@ -121,7 +121,7 @@ impl Client {
     #[track_caller]
     pub fn subscribe(&mut self, queue: &Queue) {
         let received = self.recipient(queue, &Command::Sub);
-        assert_subscribed(&received);
+        assert_subscribed_by(&received, self.service.as_ref().map(|service| &service.id[..]));
     }
 
     #[track_caller]
@@ -165,8 +165,14 @@ impl Client {
 /// SOK, which is OK below version 16.
 #[track_caller]
 pub fn assert_subscribed(received: &Received) {
+    assert_subscribed_by(received, None);
+}
+
+/// The same in the session of a service.
+#[track_caller]
+pub fn assert_subscribed_by(received: &Received, service_id: Option<&[u8]>) {
     let expected = if received.version >= SmpVersion::SERVICE_CERTIFICATES {
-        Response::Sok { service_id: None }
+        Response::Sok { service_id }
     } else {
         Response::Ok
     };

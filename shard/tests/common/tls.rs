@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringpost_protocol::handshake::HandshakeFailure;
 use ringpost_protocol::tls::{Opened, TlsChannel, TlsError, no_server_name};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -22,6 +23,8 @@ pub enum Ended {
     Closed,
     Timeout,
     Tls(TlsError),
+    /// The router has told a service that it is refused.
+    Refused(HandshakeFailure),
 }
 
 impl From<std::io::Error> for Ended {

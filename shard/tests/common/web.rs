@@ -133,6 +133,7 @@ impl Read for Pipe<'_> {
                 Err(Ended::Closed) => return Ok(0),
                 Err(Ended::Timeout) => return Err(io::ErrorKind::WouldBlock.into()),
                 Err(Ended::Tls(error)) => return Err(io::Error::other(error)),
+                Err(Ended::Refused(failure)) => return Err(io::Error::other(failure)),
             }
         }
         let count = out.len().min(self.0.plain.len());
@@ -149,6 +150,7 @@ impl Write for Pipe<'_> {
             Err(Ended::Timeout) => Err(io::ErrorKind::WouldBlock.into()),
             Err(Ended::Closed) => Err(io::ErrorKind::BrokenPipe.into()),
             Err(Ended::Tls(error)) => Err(io::Error::other(error)),
+            Err(Ended::Refused(failure)) => Err(io::Error::other(failure)),
         }
     }
 

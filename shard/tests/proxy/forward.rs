@@ -26,7 +26,7 @@ fn a_message_goes_through_a_proxy() {
         let queue = Queue::subscribed(&mut recipient);
         let mut sender = Client::connect(&proxy);
         let session = sender.relay_session(&relay);
-        let wanted = VersionRange::new(SmpVersion(8), SmpVersion(17)).unwrap();
+        let wanted = VersionRange::new(SmpVersion(8), SmpVersion(18)).unwrap();
         assert_eq!(session.versions, wanted);
         for size in [0, 1, 1_000, 16_048] {
             let body = vec![7; size];

@@ -89,6 +89,7 @@ impl Conn {
                 router_key: DhPrivateKey::from_bytes(ROUTER_KEY),
                 subscriptions: AtomicUsize::new(0),
                 queues_read: AtomicUsize::new(0),
+                service: None,
             }),
             is_open: true,
             lanes: (0..shards).map(|_| Lane::default()).collect(),

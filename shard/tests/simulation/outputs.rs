@@ -39,6 +39,7 @@ impl World {
                     return Err("a batch is answered twice".into());
                 }
             }
+            Output::Service { .. } => return Err("a service is answered, and there is none".into()),
             Output::Message { conn, message } => {
                 let conn = self.conn_of(conn)?;
                 let lane = &mut self.conns[conn].lanes[home];

@@ -146,6 +146,7 @@ impl World {
             links: Arc::default(),
             message_bytes_max: [1, 20_000, 60_000, 1 << 20][random.index(4)],
             queues_max: [2, 1_000, 1_000][random.index(3)],
+            services_max: 1_000,
             subscriptions_per_connection: [3, 1_000, 1_000][random.index(3)],
             delivery_credit: 1 + random.index(3),
         };

@@ -31,6 +31,13 @@ pub struct QueueIx {
     serial: u32,
 }
 
+impl QueueIx {
+    /// For [`Store::queues_between`].
+    pub fn place(self) -> u32 {
+        self.place
+    }
+}
+
 /// Which of a queue's IDs an ID is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {

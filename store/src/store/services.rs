@@ -25,6 +25,11 @@ impl<B> Store<B> {
         self.services.with_certificate(self.hasher.hash_fingerprint(fingerprint).bucket(), fingerprint)
     }
 
+    /// How many services have this shard as their home.
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
     /// The services whose home this shard is, in no particular order.
     pub fn services(&self) -> impl Iterator<Item = &Service<B>> {
         self.services.iter()

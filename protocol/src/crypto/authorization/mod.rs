@@ -31,7 +31,7 @@ use crate::transmission::{
 };
 
 pub use private_key::{AuthPrivateKey, AuthorizeError};
-pub use signature::{DUMMY_ED448_KEY, DUMMY_ED25519_KEY, Ed25519Claim, verify_ed25519_batch};
+pub use signature::{DUMMY_ED448_KEY, DUMMY_ED25519_KEY, Ed25519Claim, KnownKeys, verify_ed25519_batch};
 
 /// SHA-512 in bytes.
 pub const HASH_BYTES: usize = 64;

@@ -36,7 +36,7 @@ use super::connection::Connection;
 use super::shard::Shard;
 use crate::arena::Block;
 use crate::proxy::CLIENT_BOX_BYTES;
-use crate::service::Session;
+use crate::service::{Session, check_service};
 
 pub use client::answered;
 pub use desk::{RelayDesk, request, watch};
@@ -63,7 +63,10 @@ pub fn sort(
     if !matches!(transmission.command.get(..5), Some(b"PRXY " | b"PFWD " | b"RFWD ")) {
         return Sorted::ForService;
     }
-    match transmission.decode_command(session.version, session.session_id.as_ref()) {
+    let decoded = transmission
+        .decode_command(session.version, session.session_id.as_ref())
+        .and_then(|command| check_service(session, transmission, &command).map(|()| command));
+    match decoded {
         // What clients seal is padded to one size.
         Ok(Command::Pfwd { transmission, .. }) if transmission.len() != CLIENT_BOX_BYTES => {
             Sorted::Refused(ErrorType::Cmd(CommandError::Syntax))

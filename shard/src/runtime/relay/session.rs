@@ -37,9 +37,9 @@ use crate::proxy::{
 };
 use crate::service::Session;
 
-/// What clients may speak with a relay through a proxy, as in the reference. It is less than a proxy speaks itself, so that
-/// a relay does not learn from the version how new the client is.
-const CLIENT_VERSIONS: (SmpVersion, SmpVersion) = (SmpVersion::PROXY, SmpVersion::NEW_NOTIFIER);
+/// What clients may speak with a relay through a proxy. As in the reference it is one less than a proxy speaks itself, so
+/// that a relay does not learn from the version how new the client is. (Released ones speak 18 and tell clients 17.)
+const CLIENT_VERSIONS: (SmpVersion, SmpVersion) = (SmpVersion::PROXY, SmpVersion::BLOCKED_NOTICE);
 
 /// What was sent to a relay.
 #[derive(Debug)]
@@ -318,6 +318,7 @@ pub async fn establish(
         forwarded: false,
         subscriptions: AtomicUsize::new(0),
         queues_read: AtomicUsize::new(0),
+        service: None,
     };
     // Nothing else sets it.
     let _ = relay.connection.session.set(Arc::new(session));
