@@ -232,7 +232,8 @@ mod tests {
             });
             for (command, is_signed) in [(Command::Sub, true), (Command::NSub, true), (Command::Del, false)] {
                 let made =
-                    Transmission::new(&session, &corr_id, entity, &command, queue.key.as_ref()).unwrap();
+                    Transmission::new(&session, &corr_id, entity.as_bytes(), &command, queue.key.as_ref())
+                        .unwrap();
                 let mut scratch = Vec::new();
                 let expected = Authorized::command(
                     session.format,

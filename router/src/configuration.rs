@@ -6,10 +6,16 @@ use std::io::{self, Read};
 use crate::exit::{Fatal, Reason};
 use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
 use crate::paths::Paths;
+use crate::settings::Settings;
 
 /// The ini of an initialized router.
 pub fn read(paths: &Paths) -> Result<Ini, Fatal> {
     read_if_there(paths)?.ok_or_else(|| not_initialized(paths))
+}
+
+/// The settings of a router that may be running.
+pub fn settings(paths: &Paths) -> Result<Settings, Fatal> {
+    Settings::read(&read(paths)?).map_err(|problem| error(&problem))
 }
 
 /// None if there is no ini.

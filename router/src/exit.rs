@@ -21,14 +21,15 @@ pub enum Reason {
     LogDamaged = 13,
     LogFailed = 14,
     ImportRejected = 15,
-    FileMissing = 16,
-    Fingerprint = 17,
-    CertificateExpired = 18,
-    Descriptors = 19,
+    NotRunning = 16,
+    FileMissing = 17,
+    Fingerprint = 18,
+    CertificateExpired = 19,
+    Descriptors = 20,
 }
 
 impl Reason {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Other,
         Self::Usage,
         Self::Config,
@@ -44,6 +45,7 @@ impl Reason {
         Self::LogDamaged,
         Self::LogFailed,
         Self::ImportRejected,
+        Self::NotRunning,
         Self::FileMissing,
         Self::Fingerprint,
         Self::CertificateExpired,
@@ -78,6 +80,7 @@ impl Reason {
                 "The disk fails, is full or cannot be read: stored data is as it was at the last answer"
             }
             Self::ImportRejected => "Lines of the imported files were rejected; nothing was imported",
+            Self::NotRunning => "The router does not run, or its control port does not answer",
             Self::FileMissing => {
                 "The ini, a certificate, a key or the fingerprint is missing or cannot be read"
             }
@@ -128,7 +131,7 @@ mod tests {
     fn every_reason_has_a_code_of_its_own() {
         let mut codes: Vec<u8> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         codes.dedup();
-        assert_eq!(codes, (1..=19).collect::<Vec<u8>>());
+        assert_eq!(codes, (1..=20).collect::<Vec<u8>>());
     }
 
     #[test]

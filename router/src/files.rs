@@ -1,5 +1,5 @@
-//! Writing sets of files: new ones all or none, never over one that exists; and others in the place of old ones. On disk
-//! before it is said so.
+//! Writing files. A set of new ones: all of them or none, never over one that exists, and on disk before it is said so. Or
+//! others in the place of old ones.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -29,6 +29,17 @@ pub fn make_directory(path: &Path) -> Result<(), Fatal> {
         Fatal::new(Reason::Files, format!("cannot make the directory {}: {error}", path.display()))
             .remedy("Make it, or run as a user who may; the directories are set by environment variables.")
     })
+}
+
+/// Puts a file into the place of the one that is there: whoever reads it sees the one or the other.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(GROUP_MODE).open(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
 }
 
 /// Writes all files, or leaves none behind.

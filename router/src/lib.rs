@@ -14,6 +14,7 @@
 //! | [`storage`] | the data directory: its lock, and where the log and the key of the ID hash are |
 //! | [`identity`] | certificates and secrets as files |
 //! | [`mod@reference`] | the files of the reference implementation: its queues and messages as text |
+//! | [`operator`] | control port, statistics, metrics, status, reload |
 //! | [`exit`] | why a process ends: codes and messages |
 
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod identity;
 pub mod ini;
 pub mod init;
 pub mod migrate;
+pub mod operator;
 pub mod paths;
 pub mod reference;
 pub mod settings;

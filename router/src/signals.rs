@@ -1,9 +1,10 @@
-//! SIGTERM and SIGINT: the first one stops the router in order, the second one ends the process.
+//! SIGTERM and SIGINT: the first one stops the router in order, the second one ends the process. SIGHUP: the ini is read
+//! again.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
@@ -17,22 +18,40 @@ const SAME_REQUEST: Duration = Duration::from_millis(200);
 const SIGNAL_CODE: i32 = 128;
 
 type Stop = Box<dyn Fn() + Send + Sync>;
+type Reload = Box<dyn Fn() + Send + Sync>;
 
 /// Acts on signals from now on, in a thread of its own.
 pub struct Watch {
     stop: Arc<OnceLock<Stop>>,
+    reload: Arc<OnceLock<Reload>>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
 }
 
 impl Watch {
     /// Until there is something to stop, the first signal ends the process.
     pub fn start(stop_secs: u64) -> Result<Self, Fatal> {
         let other = |error| Fatal::new(Reason::Other, format!("cannot listen for signals: {error}"));
-        let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(other)?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(other)?;
         let stop: Arc<OnceLock<Stop>> = Arc::default();
         let watched = Arc::clone(&stop);
+        let reload: Arc<OnceLock<Reload>> = Arc::default();
+        let reloads = Arc::clone(&reload);
         let act = move || {
             let mut first: Option<Instant> = None;
             for signal in signals.forever() {
+                if signal == SIGHUP {
+                    if let Some(reload) = reloads.get().filter(|_| first.is_none()) {
+                        reload();
+                    } else {
+                        tracing::info!("SIGHUP: nothing to read again now");
+                    }
+                    continue;
+                }
                 let name = signal_name(signal).unwrap_or("signal");
                 match (first, watched.get()) {
                     (Some(at), _) if at.elapsed() < SAME_REQUEST => {}
@@ -50,7 +69,7 @@ impl Watch {
             }
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(act).map_err(other)?;
-        Ok(Self { stop })
+        Ok(Self { stop, reload })
     }
 
     /// From now on the first signal calls `stop`. The process ends at the second one, or if the router has not stopped
@@ -58,6 +77,14 @@ impl Watch {
     pub fn stops_with(&self, stop: impl Fn() + Send + Sync + 'static) {
         // There is one router in a process, and nothing to replace.
         let _ = self.stop.set(Box::new(stop));
+    }
+}
+
+impl Watch {
+    /// From now on SIGHUP calls `reload`.
+    pub fn reloads_with(&self, reload: impl Fn() + Send + Sync + 'static) {
+        // As above.
+        let _ = self.reload.set(Box::new(reload));
     }
 }
 

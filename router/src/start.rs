@@ -10,7 +10,9 @@ use ringpost_store::log::{Durability, StartError as LogStartError};
 use crate::address::address;
 use crate::clock::now_secs;
 use crate::exit::{Fatal, Reason};
+use crate::logging::LogOptions;
 use crate::migrate::check::{CheckOptions, check};
+use crate::operator::operation::Operation;
 use crate::paths::Paths;
 use crate::random::random;
 use crate::settings::{LogLevel, Settings, Shards, StoreSettings, notices};
@@ -45,7 +47,11 @@ pub fn start(
 ) -> Result<(), Fatal> {
     let ini = configuration::read(paths)?;
     let mut settings = Settings::read(&ini).map_err(|error| configuration::error(&error))?;
-    logging::start(options.log_level.unwrap_or(settings.log_level))?;
+    logging::start(LogOptions {
+        level: options.log_level.unwrap_or(settings.log_level),
+        is_from_ini: options.log_level.is_none(),
+        format: settings.operator.log_format,
+    })?;
     for notice in notices(&ini) {
         tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
     }
@@ -74,6 +80,7 @@ pub fn start(
         None => *random()?,
     };
     process_limits::raise_locked_memory();
+    let operation = Operation::prepare(paths, &settings, ini)?;
     serve(
         Config {
             listen: listen::listeners(&settings),
@@ -99,14 +106,16 @@ pub fn start(
                 (Some(store), Some(storage)) => Some(data(store, storage, options.skip_damaged)?),
                 _ => None,
             },
+            active_queues: operation.active_queues(),
         },
         pages,
+        operation,
         out,
     )
 }
 
 /// Runs the router until a signal or a failure ends it.
-fn serve(config: Config, pages: Web, out: &mut dyn Write) -> Result<(), Fatal> {
+fn serve(config: Config, pages: Web, operation: Operation, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop_secs = config.limits.stop_secs;
     let (addresses, entries): (Vec<_>, Vec<_>) =
         config.listen.iter().map(|listener| (listener.address, listener.entry)).unzip();
@@ -115,14 +124,21 @@ fn serve(config: Config, pages: Web, out: &mut dyn Write) -> Result<(), Fatal> {
     let router = Router::start(config).map_err(start_error)?;
     tell(out, &found(router.recovered()));
     let stop = router.stopper();
-    let counters = router.counter_reader();
+    let operator = router.operator();
+    let operated = operation.start(&operator, router.local_addrs(), &signals)?;
     signals.stops_with(move || stop(StopMode::Graceful));
+    let lines = operated.lines();
+    if !lines.is_empty() {
+        tell(out, &lines);
+    }
     let serving = entries.into_iter().zip(router.local_addrs());
     let serving = serving.map(|(entry, address)| listen::serving(entry, *address));
     let mut lines: Vec<String> = serving.collect();
     lines.extend(pages.serve()?);
     tell(out, &lines);
-    router.join().map_err(|error| {
+    let joined = router.join();
+    operated.finish(joined.is_ok());
+    joined.map_err(|error| {
         let message = error.to_string();
         match error {
             FatalError::Log(_) => Fatal::new(Reason::LogFailed, message).remedy(
@@ -133,7 +149,7 @@ fn serve(config: Config, pages: Web, out: &mut dyn Write) -> Result<(), Fatal> {
             ),
         }
     })?;
-    let counted = counters().into_iter().filter(|(_, value)| *value > 0);
+    let counted = operator.counter_sums().into_iter().filter(|(_, value)| *value > 0);
     let counted: Vec<String> = counted.map(|(name, value)| format!("{name}={value}")).collect();
     tracing::info!("since the start: {}", counted.join(" "));
     tell(out, &["Stopped".to_owned()]);

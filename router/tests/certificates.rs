@@ -56,7 +56,7 @@ fn name_and_algorithm_may_be_changed() {
     assert_eq!((made.name.as_deref(), made.algorithm), (Some("192.0.2.1"), Some(SignatureAlgorithm::Ed448)));
     // With both the old one is not looked at.
     fs::remove_file(home.config("server.crt")).unwrap();
-    assert_fails(&home.run(["cert", "--cn", "a.example"]), 16, &["server.crt"]);
+    assert_fails(&home.run(["cert", "--cn", "a.example"]), 17, &["server.crt"]);
     renewed(&home, &["--cn", "a.example", "-a", "ED25519"]);
 }
 
@@ -93,10 +93,10 @@ fn what_does_not_belong_together_is_refused_and_changes_nothing() {
     home.run(["init", "-y"]);
     other.run(["init", "-y"]);
     for (file, content, code, words) in [
-        ("ca.key", None, 16, &["ca.key", "kept elsewhere"][..]),
+        ("ca.key", None, 17, &["ca.key", "kept elsewhere"][..]),
         ("ca.key", Some(other.read("ca.key")), 4, &["does not belong"]),
-        ("ca.crt", None, 16, &["ca.crt"]),
-        ("fingerprint", Some(other.read("fingerprint")), 17, &["does not match"]),
+        ("ca.crt", None, 17, &["ca.crt"]),
+        ("fingerprint", Some(other.read("fingerprint")), 18, &["does not match"]),
         ("server.crt", Some(home.read("server.crt").repeat(2)), 4, &["2 certificates", "--cn"]),
         ("server.crt", Some("no PEM".to_owned()), 4, &["server.crt", "--cn"]),
     ] {
@@ -128,7 +128,7 @@ fn an_expired_certificate_has_its_own_exit_code() {
     ] {
         openssl(&home.config(""), &command.split_whitespace().collect::<Vec<_>>());
     }
-    assert_fails(&home.run(["start"]), 18, &["expired", "smp-server cert"]);
+    assert_fails(&home.run(["start"]), 19, &["expired", "smp-server cert"]);
     renewed(&home, &[]);
     assert!(home.run(["start", "-m"]).status.success());
 }

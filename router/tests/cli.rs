@@ -27,6 +27,7 @@ fn help_is_as_recorded_and_fits_80_columns() {
         &["import", "--help"],
         &["export", "--help"],
         &["check", "--help"],
+        &["status", "--help"],
         &["delete", "--help"],
         &["journal", "--help"],
         &["database", "--help"],
@@ -169,6 +170,7 @@ fn options_of_init_reach_the_ini_and_the_address() {
     let address = format!("smp://{}:secret1@smp.example.com:7001", home.read("fingerprint").trim());
     assert!(text.contains(&format!("Server address: {address}\n")), "{text}");
     assert!(text.contains("Server source code: https://example.com/src\n"), "{text}");
+    assert!(!text.contains("log_stats"), "{text}");
 }
 
 #[test]
@@ -301,7 +303,7 @@ fn init_asks_and_enter_takes_the_default() {
 fn options_of_the_haskell_runtime_are_passed_over() {
     let home = Home::new();
     let output = home.run(["start", "+RTS", "-N", "-RTS"]);
-    assert_fails(&output, 16, &["note: options of the Haskell runtime are passed over: +RTS -N -RTS"]);
+    assert_fails(&output, 17, &["note: options of the Haskell runtime are passed over: +RTS -N -RTS"]);
 }
 
 #[test]
@@ -339,7 +341,7 @@ fn start_without_init_says_so() {
     let home = Home::new();
     let ini = home.config("smp-server.ini").display().to_string();
     for command in ["start", "cert"] {
-        assert_fails(&home.run([command]), 16, &["not initialized", &ini, "smp-server init"]);
+        assert_fails(&home.run([command]), 17, &["not initialized", &ini, "smp-server init"]);
     }
 }
 
@@ -371,7 +373,7 @@ fn each_missing_file_is_named() {
         home.run(INIT);
         fs::remove_file(home.config(file)).unwrap();
         let path = home.config(file).display().to_string();
-        assert_fails(&home.run(["start"]), 16, &["cannot read", &path]);
+        assert_fails(&home.run(["start"]), 17, &["cannot read", &path]);
     }
 }
 
@@ -384,7 +386,7 @@ fn each_file_that_cannot_be_read_is_named() {
         fs::remove_file(home.config(file)).unwrap();
         fs::create_dir(home.config(file)).unwrap();
         let path = home.config(file).display().to_string();
-        assert_fails(&home.run(["start"]), 16, &["cannot read", &path]);
+        assert_fails(&home.run(["start"]), 17, &["cannot read", &path]);
     }
 }
 
@@ -394,7 +396,7 @@ fn files_of_different_identities_are_refused() {
     home.run(INIT);
     other.run(INIT);
     for (file, code, words) in [
-        ("fingerprint", 17, &["fingerprint does not match", "Restore ca.crt"][..]),
+        ("fingerprint", 18, &["fingerprint does not match", "Restore ca.crt"][..]),
         ("server.key", 4, &["server key", "does not belong"]),
         ("ca.crt", 4, &["certificate"]),
         ("server.crt", 4, &["certificate"]),

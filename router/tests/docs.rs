@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringpost_router::exit::Reason;
+use ringpost_router::operator::control::command::{COMMANDS, Role};
 use ringpost_router::settings::keys::{KEYS, Support};
 
 fn operations() -> PathBuf {
@@ -62,6 +63,25 @@ fn check(mark: &str, table: &str) {
 #[test]
 fn every_key_of_the_ini_is_documented() {
     check("table of keys", &keys_table());
+}
+
+fn commands_table() -> String {
+    let mut lines = vec!["| command | role | what it does |".to_owned(), "|---|---|---|".to_owned()];
+    lines.extend(COMMANDS.iter().map(|info| {
+        let role = match info.role {
+            Role::None => "none",
+            Role::User => "user",
+            Role::Admin => "admin",
+        };
+        let command = format!("{} {}", info.name, info.arguments.replace('|', "\\|"));
+        format!("| `{}` | {role} | {} |", command.trim_end(), info.meaning)
+    }));
+    format!("\n{}\n", lines.join("\n"))
+}
+
+#[test]
+fn every_command_of_the_control_port_is_documented() {
+    check("table of commands", &commands_table());
 }
 
 #[test]

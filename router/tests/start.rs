@@ -101,15 +101,15 @@ fn the_password_is_not_printed_by_start() {
 #[test]
 fn what_the_ini_asks_for_in_vain_is_logged_with_its_line() {
     let home = Home::initialized(free_port());
-    let ini = home.read("smp-server.ini").replace("websockets = off", "control_port = 443\nsockets = 1");
+    let ini = home.read("smp-server.ini").replace("websockets = off", "log_tls_errors = on\nsockets = 1");
     home.write("smp-server.ini", &ini);
-    let line = 1 + ini.lines().position(|line| line == "control_port = 443").unwrap();
+    let line = 1 + ini.lines().position(|line| line == "log_tls_errors = on").unwrap();
     let router = Running::start(home.smp_server(["start"]));
     router.signal(Signal::TERM);
     let (_, _, errors) = router.wait();
     let ini = home.config("smp-server.ini").display().to_string();
     for words in [
-        format!("{ini}:{line}: [TRANSPORT] control_port is not supported yet, and ignored"),
+        format!("{ini}:{line}: [TRANSPORT] log_tls_errors is not supported yet, and ignored"),
         format!("{ini}:{}: [TRANSPORT] sockets is unknown, and ignored", line + 1),
     ] {
         assert!(errors.contains(&words), "expected {words:?} in:\n{errors}");
@@ -206,7 +206,7 @@ fn too_few_descriptors_have_their_own_exit_code() {
     let mut shell = home.command("sh");
     shell.args(["-c", "ulimit -n 1000 && exec \"$0\" start", env!("CARGO_BIN_EXE_smp-server")]);
     let output = shell.output().unwrap();
-    assert_fails(&output, 19, &["1000 open files are allowed", "LimitNOFILE", "ulimit -n"]);
+    assert_fails(&output, 20, &["1000 open files are allowed", "LimitNOFILE", "ulimit -n"]);
     let errors = stderr(&output);
     assert_eq!(errors.lines().filter(|line| !line.contains(" WARN ")).count(), 2, "{errors}");
 }
@@ -223,7 +223,7 @@ fn maintenance_looks_and_ends() {
         assert!(text.contains("Maintenance completed") && !text.contains("Serving"), "{text}");
     }
     std::fs::remove_file(home.config("server.key")).unwrap();
-    assert_fails(&home.run(["start", "-m"]), 16, &["server.key"]);
+    assert_fails(&home.run(["start", "-m"]), 17, &["server.key"]);
 }
 
 #[test]

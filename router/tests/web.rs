@@ -121,7 +121,7 @@ fn files_that_cannot_be_used_stop_the_start() {
     fs::copy(home.config("server.key"), &key).unwrap();
     refused(4, &["web.crt", "web.key", "does not belong to the certificate", "[WEB] https"]);
     fs::remove_file(&key).unwrap();
-    refused(16, &["cannot read", key.to_str().unwrap(), "[WEB] https"]);
+    refused(17, &["cannot read", key.to_str().unwrap(), "[WEB] https"]);
     fs::write(home.config("web.crt"), "no PEM").unwrap();
     fs::write(&key, "no PEM").unwrap();
     refused(4, &["there is no certificate in the file"]);

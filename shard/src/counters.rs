@@ -13,6 +13,11 @@ impl Count {
         self.0.store(self.value().wrapping_add(n as u64), Ordering::Relaxed);
     }
 
+    /// Of a gauge, which does not fall below 0.
+    pub fn sub(&self, n: usize) {
+        self.0.store(self.value().saturating_sub(n as u64), Ordering::Relaxed);
+    }
+
     pub fn set(&self, n: usize) {
         self.0.store(n as u64, Ordering::Relaxed);
     }
@@ -20,6 +25,20 @@ impl Count {
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Sets a maximum.
+    pub fn raise(&self, n: usize) {
+        if self.value() < n as u64 {
+            self.set(n);
+        }
+    }
+}
+
+/// Connections of one listener of a shard.
+#[derive(Debug, Default)]
+pub struct ListenerCounts {
+    pub accepted: Count,
+    pub closed: Count,
 }
 
 macro_rules! counters {
@@ -50,6 +69,19 @@ counters! {
     subscriptions,
     /// Services that have ever been here.
     services,
+    notifier_subscriptions,
+    notifiers,
+    links,
+    /// Notifications that are kept for notifiers who are away.
+    notifications,
+    /// Queues through which messages went in this day, week and month (UTC, weeks begin on Monday), and of them those with
+    /// messages that ask for a notification.
+    active_day,
+    active_week,
+    active_month,
+    active_notified_day,
+    active_notified_week,
+    active_notified_month,
     /// Blocks lent to connections.
     arena_lent,
     /// Messages of other shards that wait.
@@ -92,12 +124,72 @@ counters! {
     writes,
     commands,
     queues_created,
+    /// KEY, SKEY and LKEY that were answered with success.
+    queues_secured,
     queues_deleted,
+    /// Of these, queues without and with a sender's key.
+    queues_deleted_new,
+    queues_deleted_secured,
+    /// Active queues that the operator blocked.
+    queues_blocked,
     messages_received,
+    messages_received_notified,
     messages_delivered,
     messages_acknowledged,
+    /// Of these, other than quota messages; of those, read with GET; of those, ones that ask for a notification.
+    messages_read,
+    messages_read_got,
+    messages_read_notified,
     messages_expired,
+    sends_refused_auth,
+    sends_refused_quota,
+    sends_refused_large,
+    sends_refused_blocked,
     notifications_made,
+    notifications_sent,
+    /// Turns in which notifications were sent.
+    notifications_sent_batches,
+    notifications_expired,
+    notifiers_created,
+    /// With the queue, by NEW.
+    notifiers_created_new,
+    notifiers_deleted,
+
+    // Subscriptions. Batches are blocks with several commands of which the first is this.
+    /// First subscriptions of a connection to a queue that had a message.
+    subscribes_new,
+    subscribes_repeated,
+    subscribes_prohibited,
+    subscribes_refused_auth,
+    subscribe_batches,
+    /// END and DELD sent.
+    subscriptions_ended,
+    delete_batches,
+    notifier_subscribes_new,
+    notifier_subscribes_repeated,
+    notifier_subscribes_refused_auth,
+    notifier_subscribe_batches,
+    notifier_delete_batches,
+    gets,
+    /// The message was got before.
+    gets_repeated,
+    gets_empty,
+    gets_refused_auth,
+    gets_prohibited,
+
+    // Times from a delivery to a subscriber until its acknowledgement, in whole seconds: each counter is that of one class.
+    acks_within_1_s,
+    acks_within_5_s,
+    acks_within_10_s,
+    acks_within_30_s,
+    acks_within_60_s,
+    acks_within_300_s,
+    acks_within_1200_s,
+    acks_within_3600_s,
+    acks_over_3600_s,
+    ack_secs,
+    ack_secs_max,
+
     messages_refused_memory,
     /// Dropped because their body on the disk is not what was written.
     messages_damaged,
@@ -162,6 +254,7 @@ counters! {
     log_steps_within_1_ms,
     log_steps_within_5_ms,
     log_steps_over_5_ms,
+    log_step_us,
     log_step_us_max,
 
     // Errors answered.
@@ -174,6 +267,11 @@ counters! {
     errors_no_msg,
     errors_large_msg,
     errors_other,
+
+    // How late timers fire: the time that other tasks take at once. Looked at twice a second.
+    timer_checks,
+    timer_late_us,
+    timer_late_us_max,
 
     // Waiting for room.
     arena_refused,

@@ -25,6 +25,6 @@ pub mod runtime;
 pub mod service;
 
 pub use runtime::{
-    Config, DataConfig, Entry, FatalError, InactiveClients, Listener, Recovered, Router, StartError,
-    StopMode, TlsOptions,
+    Change, ClientReport, Config, DataConfig, Entry, FatalError, InactiveClients, Listener, ListenerReport,
+    Operator, OperatorError, Recovered, Router, StartError, StopMode, TlsOptions,
 };

@@ -31,6 +31,6 @@ pub use id::{BUCKETS, Bucket, Fingerprint, IdHash, IdHasher, PARTITIONS, Partiti
 pub use log::{Applied, BodyPlace, Entry, Log, MemoryLog, Position, Record, SegmentLog, StoredBody};
 pub use message::{Content, Message, MessageId, MessageQueue, Written};
 pub use parts::{Link, NOTIFICATION_META_BYTES_MAX, NOTIFICATIONS_MAX, NewNotifier, Notification, Notifier};
-pub use queue::{NewParts, NewQueue, Queue, RECIPIENT_KEYS_MAX, Status};
+pub use queue::{Activity, NewParts, NewQueue, Queue, RECIPIENT_KEYS_MAX, Status};
 pub use service::{Service, ServiceParty, ServiceTotal, id_hash};
 pub use store::{ChangeError, DuplicateId, DuplicateService, KeyConflict, Party, QueueIx, Store};

@@ -52,6 +52,7 @@ pub struct Queue<B> {
     pub(crate) state: State,
     /// The day of the last use, in days since 1970: no finer time is kept. 0: not known.
     pub used_day: u32,
+    pub activity: Activity,
     pub(crate) serial: u32,
     /// The neighbours in the list of the bucket; [`NO_PLACE`](crate::store::NO_PLACE) at its ends.
     pub(crate) previous: u32,
@@ -128,6 +129,15 @@ impl<B> Queue<B> {
         let link = self.parts.take().and_then(|parts| parts.link).map(|link| link.data);
         self.into_messages().filter_map(Message::into_body).chain(link)
     }
+}
+
+/// When messages went through a queue last, in days since 1970; 0: not known. For statistics: it does not outlive the
+/// process. A day tells whether a queue was counted in its day, week and month, in less memory than three sets of IDs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    pub day: u16,
+    /// Of messages that ask for a notification.
+    pub notified_day: u16,
 }
 
 /// What a queue does with commands.

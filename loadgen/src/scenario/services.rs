@@ -38,7 +38,9 @@ pub async fn run(context: Arc<Context>, options: Services) -> Result<Outcome, Fa
     client.close().await;
     let queues: Vec<RecipientQueue> = queues.into_iter().flatten().collect();
     let mut has = ServiceSubs::NONE;
-    queues.iter().for_each(|queue| has.add_queue(queue.recipient_id.as_bytes()));
+    for queue in &queues {
+        has.add_queue(queue.recipient_id.as_bytes());
+    }
     run.set_phase("sending messages");
     let filled = fill(&context, &options, &queues).await?;
 
@@ -139,7 +141,7 @@ async fn subscribe(
     loop {
         let event = timeout(context.common.timeout_secs, events.recv()).await;
         match event {
-            Ok(Some(Event::ServiceDelivered)) => break,
+            Ok(Some(Event::ServiceDelivered) | None) => break,
             Ok(Some(Event::Message(message))) => {
                 if !missing.remove(&message.queue) {
                     run.errors.add("unexpected message", "twice, or from a queue to which none was sent");
@@ -150,7 +152,6 @@ async fn subscribe(
                 break;
             }
             Ok(Some(other)) => run.errors.add("unexpected event", format_args!("{other:?}")),
-            Ok(None) => break,
             Err(_) => {
                 run.errors.add("timeout", "not all that waited was delivered in time");
                 break;

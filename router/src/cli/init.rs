@@ -48,7 +48,7 @@ pub struct InitArguments {
     #[arg(long, conflicts_with = "store_log")]
     disable_store_log: bool,
 
-    /// Write `log_stats = on`: daily statistics
+    /// Write `log_stats = on` for daily statistics
     #[arg(short = 's', long)]
     daily_stats: bool,
 

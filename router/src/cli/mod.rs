@@ -6,6 +6,7 @@ mod init;
 pub mod interview;
 mod migrate;
 mod start;
+mod status;
 mod unsupported;
 
 use std::ffi::OsString;
@@ -49,6 +50,8 @@ enum Command {
     Export(migrate::ExportArguments),
     /// Verify the stored queues and messages of a stopped server, and count them
     Check(migrate::CheckArguments),
+    /// Show what the running server does, as its control port tells it
+    Status(status::StatusArguments),
     /// Delete configuration, keys, queues and messages
     Delete,
 }
@@ -118,6 +121,10 @@ fn run(
         Command::Start(arguments) => crate::start::start(&paths, &arguments.options(), out, err),
         Command::Import(arguments) => crate::migrate::import::import(&paths, &arguments.options(), out, err),
         Command::Export(arguments) => crate::migrate::export::export(&paths, &arguments.options(), out, err),
+        Command::Status(arguments) => {
+            let settings = crate::configuration::settings(&paths)?;
+            crate::operator::status::status(&settings, &arguments.options(), out)
+        }
         Command::Check(arguments) => crate::migrate::check::check(&paths, &arguments.options(), out),
         Command::Delete => crate::removal::delete(&paths, &mut Interview::new(input, out)),
     }

@@ -2,6 +2,7 @@
 
 pub mod information;
 pub mod keys;
+mod operator;
 mod proxy;
 mod values;
 
@@ -18,6 +19,7 @@ use crate::ini::{Ini, IniError};
 use information::Information;
 use keys::{AUTH, INACTIVE_CLIENTS, RINGPOST, STORE_LOG, Support, TRANSPORT, WEB};
 
+pub use operator::{ControlSettings, LogFormat, OperatorSettings};
 use values::Range;
 pub use values::{LogLevel, Shards, shards as parse_shards, valid_password};
 
@@ -47,8 +49,6 @@ pub struct Settings {
     pub expire_on_start: bool,
     pub expire_on_send: bool,
     pub log_tls_errors: bool,
-    /// Said on the page for browsers.
-    pub log_stats: bool,
     pub inactive: Option<InactiveClients>,
     pub information: Information,
     pub shards: Shards,
@@ -59,6 +59,7 @@ pub struct Settings {
     pub queue_quota: usize,
     pub limits: Limits,
     pub proxy: ProxyConfig,
+    pub operator: OperatorSettings,
     /// None: nothing is kept.
     pub store: Option<StoreSettings>,
 }
@@ -119,7 +120,6 @@ impl Settings {
             expire_on_start: switch(STORE_LOG, "expire_messages_on_start")?.unwrap_or(true),
             expire_on_send: switch(STORE_LOG, "expire_messages_on_send")?.unwrap_or(true),
             log_tls_errors: switch(TRANSPORT, "log_tls_errors")?.unwrap_or(false),
-            log_stats: switch(STORE_LOG, "log_stats")?.unwrap_or(false),
             inactive: switch(INACTIVE_CLIENTS, "disconnect")?.unwrap_or(false).then_some(inactive),
             information: Information::read(ini)?,
             shards: ini.value(RINGPOST, "shards", values::SHARDS, values::shards)?.unwrap_or(Shards::Auto),
@@ -130,6 +130,7 @@ impl Settings {
             queue_quota: number(ini, RINGPOST, "queue_quota", values::QUOTA)?.unwrap_or(QUEUE_QUOTA),
             limits: read_limits(ini)?,
             proxy: proxy::read(ini)?,
+            operator: operator::read(ini)?,
             store: read_store(ini)?,
         })
     }
@@ -279,7 +280,6 @@ impl fmt::Debug for Settings {
             .field("expire_on_start", &self.expire_on_start)
             .field("expire_on_send", &self.expire_on_send)
             .field("log_tls_errors", &self.log_tls_errors)
-            .field("log_stats", &self.log_stats)
             .field("inactive", &self.inactive)
             .field("information", &self.information)
             .field("shards", &self.shards)
@@ -288,6 +288,7 @@ impl fmt::Debug for Settings {
             .field("queue_quota", &self.queue_quota)
             .field("limits", &self.limits)
             .field("proxy", &self.proxy)
+            .field("operator", &self.operator)
             .field("store", &self.store)
             .finish()
     }

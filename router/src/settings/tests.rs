@@ -49,7 +49,7 @@ fn defaults_in_the_list_of_keys_are_those_that_hold() {
 #[test]
 fn every_key_that_works_refuses_nonsense_or_is_text() {
     let is_free_text = |key: &keys::Key| {
-        let texts = ["host", "create_password", "cert", "key"];
+        let texts = ["host", "create_password", "control_port_admin_password", "control_port_user_password", "cert", "key"];
         let checked = ["_country", "_simplex", "hosting_type"];
         texts.contains(&key.name)
             || key.section == keys::INFORMATION && !checked.iter().any(|end| key.name.ends_with(end))
@@ -205,7 +205,7 @@ fn pages_have_a_port_and_a_directory_of_their_own() {
 fn switches_of_expiry_and_logs() {
     let read = settings(MINIMAL).unwrap();
     assert_eq!(
-        (read.expire_on_start, read.expire_on_send, read.log_tls_errors, read.log_stats),
+        (read.expire_on_start, read.expire_on_send, read.log_tls_errors, read.operator.log_stats),
         (true, true, false, false)
     );
     let read = settings(&format!(
@@ -214,7 +214,7 @@ fn switches_of_expiry_and_logs() {
     ))
     .unwrap();
     assert_eq!(
-        (read.expire_on_start, read.expire_on_send, read.log_tls_errors, read.log_stats),
+        (read.expire_on_start, read.expire_on_send, read.log_tls_errors, read.operator.log_stats),
         (false, false, true, true)
     );
     assert_eq!(read.notification_ttl_secs, 7_200);
@@ -238,14 +238,14 @@ fn keys_without_effect_are_named_with_the_reason() {
 #[test]
 fn what_cannot_be_obeyed_is_named_with_its_line() {
     let ini = ini(
-        "[TRANSPORT]\nport = 5223\nport = 443\nwebsockets = off\ncontrol_port = 5224\nPort = 1\n[X]\ny = 1\n",
+        "[TRANSPORT]\nport = 5223\nport = 443\nwebsockets = off\nlog_tls_errors = on\nPort = 1\n[X]\ny = 1\n",
     );
     let seen: Vec<String> = notices(&ini).iter().map(|n| format!("{}: {}", n.line, n.text)).collect();
     assert_eq!(
         seen,
         [
             "3: [TRANSPORT] port is already set in line 2, which counts",
-            "5: [TRANSPORT] control_port is not supported yet, and ignored",
+            "5: [TRANSPORT] log_tls_errors is not supported yet, and ignored",
             "6: [TRANSPORT] Port is unknown, and ignored: is it [TRANSPORT] port?",
             "8: [X] y is unknown, and ignored",
         ]

@@ -65,6 +65,8 @@ pub const DAYS: Range = Range(1, 3_650);
 /// Up to ten years.
 pub const HOURS: Range = Range(1, 87_600);
 pub const QUOTA: Range = Range(1, 1_000_000);
+/// 0: any number.
+pub const BLOCK_QUOTA: Range = Range(0, 1_000_000);
 pub const CONCURRENCY: Range = Range(1, 10_000);
 pub const COUNT: Range = Range(1, 100_000_000);
 /// In MiB or KiB: up to 16 TiB or 16 GiB.

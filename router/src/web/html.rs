@@ -61,7 +61,7 @@ pub fn information(settings: &Settings) -> Html {
         (true, None) => "Yes",
     };
     service.text("New users", Some(new_queues));
-    service.text("Daily statistics", Some(if settings.log_stats { "Yes" } else { "No" }));
+    service.text("Daily statistics", Some(if settings.operator.log_stats { "Yes" } else { "No" }));
     let mut body = String::from(
         "<h1>SimpleX messaging server</h1>\n<p>This server passes messages between users of SimpleX apps. It has no \
          accounts, and keeps a message only until it is delivered.</p>\n",

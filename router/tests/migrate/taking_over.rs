@@ -76,7 +76,7 @@ fn an_error_that_has_nothing_to_do_with_it_comes_before_the_import() {
     let site = replaced(&[(STORE, &create(1))]);
     let key = site.home.config("server.key");
     fs::rename(&key, key.with_extension("away")).unwrap();
-    site.fails(&["start"], 16, &["server.key"]);
+    site.fails(&["start"], 17, &["server.key"]);
     assert_eq!(site.files().into_keys().collect::<Vec<_>>(), [STORE]);
 }
 

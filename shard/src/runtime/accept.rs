@@ -24,13 +24,13 @@ use crate::limits::{
 /// After an accept that failed for want of descriptors or memory: trying at once would only burn the processor.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// Accepts until the task is cancelled.
-pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, entry: Entry) {
+/// Accepts until the task is cancelled. `place` is that of the listener among those of the router.
+pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, entry: Entry, place: usize) {
     let listener: TcpListener = sys::listener_of_this_executor(listener);
     let mut pace = Pace::default();
     loop {
         match listener.accept().await {
-            Ok(stream) => accepted(&shard, stream, entry),
+            Ok(stream) => accepted(&shard, stream, entry, place),
             Err(error) => {
                 shard.counters.accept_errors.add(1);
                 let error = io::Error::from(error);
@@ -45,8 +45,32 @@ pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, entry: Entry
     }
 }
 
-fn accepted(shard: &Rc<Shard>, stream: TcpStream, entry: Entry) {
-    shard.counters.connections_accepted.add(1);
+/// Counts the end of an accepted connection, however it ends.
+struct Accepted {
+    shard: Rc<Shard>,
+    place: usize,
+}
+
+impl Accepted {
+    fn new(shard: &Rc<Shard>, place: usize) -> Self {
+        shard.counters.connections_accepted.add(1);
+        if let Some(listener) = shard.listeners.get(place) {
+            listener.accepted.add(1);
+        }
+        Self { shard: Rc::clone(shard), place }
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        if let Some(listener) = self.shard.listeners.get(self.place) {
+            listener.closed.add(1);
+        }
+    }
+}
+
+fn accepted(shard: &Rc<Shard>, stream: TcpStream, entry: Entry, place: usize) {
+    let counted = Accepted::new(shard, place);
     let Ok(peer) = stream.peer_addr() else {
         // It was reset before we looked.
         shard.counters.closed_by_peer.add(1);
@@ -58,6 +82,7 @@ fn accepted(shard: &Rc<Shard>, stream: TcpStream, entry: Entry) {
         glommio::spawn_local(async move {
             serve(&shard, &connection, address).await;
             leave(&shard, address);
+            drop(counted);
         })
         .detach();
     } else {

@@ -92,7 +92,9 @@ pub struct Connection {
     /// Of the handshake or of a block that is being received.
     pub read_deadline: Cell<Option<Deadline>>,
     pub write_deadline: Cell<Option<Deadline>>,
-    pub last_active: Cell<Instant>,
+    pub created_at: Instant,
+    pub last_received: Cell<Instant>,
+    pub last_sent: Cell<Instant>,
     closed: Cell<Option<Close>>,
     /// No more is read; what is in the outbox is written, then the connection ends.
     pub draining: Cell<bool>,
@@ -111,6 +113,7 @@ impl Connection {
         handshake: Deadline,
         is_relay: bool,
     ) -> Rc<Self> {
+        let now = Instant::now();
         let (sealer, opener) = ringpost_protocol::crypto::block::BlockCipher::plain().split();
         Rc::new(Self {
             conn,
@@ -130,13 +133,20 @@ impl Connection {
             held_back: Cell::new(false),
             read_deadline: Cell::new(Some(handshake)),
             write_deadline: Cell::new(None),
-            last_active: Cell::new(Instant::now()),
+            created_at: now,
+            last_received: Cell::new(now),
+            last_sent: Cell::new(now),
             closed: Cell::new(None),
             draining: Cell::new(false),
             ending: Cell::new(None),
             reader: RefCell::new(None),
             writer: RefCell::new(None),
         })
+    }
+
+    /// When anything was received or sent last.
+    pub fn last_active(&self) -> Instant {
+        self.last_received.get().max(self.last_sent.get())
     }
 
     /// Ends the connection. The first reason stands.

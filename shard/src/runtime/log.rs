@@ -240,9 +240,8 @@ fn count_step(shard: &Shard, took: Duration) {
         _ => &counters.log_steps_over_5_ms,
     }
     .add(1);
-    if counters.log_step_us_max.value() < micros as u64 {
-        counters.log_step_us_max.set(micros);
-    }
+    counters.log_step_us.add(micros);
+    counters.log_step_us_max.raise(micros);
 }
 
 /// Reads bodies that are wanted, some at the same time.

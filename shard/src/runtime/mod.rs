@@ -10,6 +10,7 @@
 //! | `shard` | what the tasks of a shard share, and how work moves between shards |
 //! | `worker`, `bell` | the mesh and the queue service |
 //! | `state`, `log`, `disk` | loading the state, driving the log, its files |
+//! | `operator` | questions and orders of the operator |
 //! | `pace` | turns of tasks that always have something to do |
 //! | `sweep` | time limits and expiry |
 //! | `tls` | what is spoken where, TLS configurations |
@@ -24,6 +25,7 @@ mod disk;
 mod farewell;
 mod handshake;
 mod log;
+mod operator;
 mod pace;
 mod reader;
 mod relay;
@@ -40,6 +42,7 @@ mod websocket;
 mod worker;
 mod writer;
 
+pub use operator::{Change, ClientReport, ListenerReport, Operator, OperatorError};
 pub use start::{Config, FatalError, InactiveClients, Router, StartError};
 pub use state::{DataConfig, Recovered};
 pub use stop::StopMode;
@@ -61,11 +64,8 @@ pub(crate) struct RouterConfig {
     pub credentials: RouterCredentials,
     pub versions: VersionRange,
     pub limits: Limits,
-    pub inactive: Option<InactiveClients>,
     pub expiry_interval_secs: u64,
     pub shards: usize,
-    /// Asked for by PRXY, as by NEW.
-    pub password: Option<Box<[u8]>>,
     pub proxy: ProxyConfig,
     /// For web clients that want no WebSocket.
     pub pages: Pages,

@@ -24,6 +24,7 @@ use super::services::{self, Subscribe};
 use super::shard::Shard;
 use super::websocket;
 use crate::arena::{BUFFER_BYTES, Block};
+use crate::counters::Count;
 use crate::limits::{BATCHES_IN_FLIGHT_PER_CONNECTION, BATCHES_IN_FLIGHT_PER_PROXY, RECORDS_PER_BLOCK_MAX};
 use crate::service::{Batch, BatchData, Session, append};
 
@@ -338,7 +339,7 @@ pub async fn run(shard: &Rc<Shard>, connection: &Rc<Connection>, mut receiver: R
             Err(reason) => return reason,
         };
         connection.read_deadline.set(None);
-        connection.last_active.set(Instant::now());
+        connection.last_received.set(Instant::now());
         shard.counters.blocks_received.add(1);
         if let Err(reason) = receive(shard, connection, session, block).await {
             return reason;
@@ -386,6 +387,7 @@ fn hand_over(
     let mut homes: SmallVec<[(usize, (u16, u16)); 4]> = SmallVec::new();
     let mut refused = Vec::new();
     let mut forwarded = None;
+    let mut batch_of = None;
     let format = Format::of_session(session.version);
     for parsed in parse_content(buffer.get(content).unwrap_or_default(), format) {
         match parsed {
@@ -413,6 +415,7 @@ fn hand_over(
                 }
                 match relay::sort(shard, connection, session, &transmission) {
                     relay::Sorted::ForService => {
+                        batch_of.get_or_insert_with(|| batch_count(shard, transmission.command));
                         homes.push((shard.home_of(&transmission, session.version), (start, len)));
                     }
                     // It fills its block.
@@ -436,6 +439,11 @@ fn hand_over(
         return Ok(subscriptions);
     }
     let Some(&(first_home, _)) = homes.first() else { return Ok(subscriptions) };
+    if let Some(Some(batch_of)) = batch_of
+        && homes.len() > 1
+    {
+        batch_of.add(1);
+    }
     if homes.iter().all(|(home, _)| *home == first_home) {
         let transmissions = homes.into_iter().map(|(_, place)| place).collect();
         let data = BatchData::Block(buffer.detach());
@@ -464,6 +472,17 @@ fn hand_over(
         send(shard, connection, home, batch);
     }
     Ok(subscriptions)
+}
+
+/// What counts blocks in which this command comes several times, as clients send it.
+fn batch_count<'a>(shard: &'a Shard, command: &[u8]) -> Option<&'a Count> {
+    match command {
+        b"SUB" => Some(&shard.counters.subscribe_batches),
+        b"NSUB" => Some(&shard.counters.notifier_subscribe_batches),
+        b"DEL" => Some(&shard.counters.delete_batches),
+        b"NDEL" => Some(&shard.counters.notifier_delete_batches),
+        _ => None,
+    }
 }
 
 /// Hands a batch to its home.

@@ -21,10 +21,10 @@ use slab::Slab;
 use super::address::{AddressKey, OfAddress};
 use super::bell::SocketBell;
 use super::connection::Connection;
-use super::{RouterConfig, StopState, relay};
+use super::{InactiveClients, RouterConfig, StopState, relay};
 use crate::aliases::Aliases;
 use crate::arena::Arena;
-use crate::counters::Counters;
+use crate::counters::{Counters, ListenerCounts};
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use crate::links::LinkDirectory;
 use crate::mesh::Endpoint;
@@ -114,6 +114,9 @@ pub struct Shard {
     pub config: Arc<RouterConfig>,
     pub stop: Arc<StopState>,
     pub counters: Arc<Counters>,
+    /// Of each listener.
+    pub listeners: Arc<[ListenerCounts]>,
+    pub inactive: Cell<Option<InactiveClients>>,
     pub map: PartitionMap,
     pub hasher: IdHasher,
     pub aliases: Arc<Aliases>,
@@ -147,6 +150,8 @@ impl Shard {
         config: Arc<RouterConfig>,
         stop: Arc<StopState>,
         counters: Arc<Counters>,
+        listeners: Arc<[ListenerCounts]>,
+        inactive: Option<InactiveClients>,
         map: PartitionMap,
         endpoint: Endpoint<Posted, SocketBell>,
         arena: Rc<Arena>,
@@ -164,6 +169,8 @@ impl Shard {
             config,
             stop,
             counters,
+            listeners,
+            inactive: Cell::new(inactive),
             map,
             hasher,
             arena,

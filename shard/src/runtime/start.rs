@@ -20,19 +20,20 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bell::{self, Ear, SocketBell};
 use super::disk::ShardDisk;
+use super::operator::{LastActive, Line, Operator};
 use super::shard::{Posted, Shard};
 use super::state::{self, DataConfig, Recovered, ShardLog, ShardState};
 use super::stop::{StopMode, StopState};
 use super::tls::{Listener, TlsConfigs, TlsOptions};
-use super::{RouterConfig, accept, log, relay, sweep, sys, worker};
+use super::{RouterConfig, accept, log, operator, relay, sweep, sys, worker};
 use crate::aliases::Aliases;
 use crate::arena::{Arena, BUFFER_BYTES};
-use crate::counters::Counters;
+use crate::counters::{Counters, ListenerCounts};
 use crate::limits::{FREE_BLOCKS_KEPT, Limits, MESH_LANE_SLOTS};
 use crate::links::LinkDirectory;
 use crate::mesh::{Endpoint, mesh};
 use crate::proxy::{ProxyConfig, RelayDirectory};
-use crate::service::{Service, ServiceConfig};
+use crate::service::{ActiveQueue, Service, ServiceConfig};
 
 /// Registered with each of a shard's three rings: commits are written from there. As much as the limit allows.
 const IO_MEMORY_BYTES: [usize; 5] = [1 << 20, 512 << 10, 256 << 10, 128 << 10, IO_MEMORY_BYTES_MIN];
@@ -83,6 +84,9 @@ pub struct Config {
     pub proxy: ProxyConfig,
     /// None: nothing outlives the process.
     pub data: Option<DataConfig>,
+    /// Queues that were active in an earlier run; what is then left at the end of this one says
+    /// [`Operator::last_active_queues`]. None: nobody wants to know.
+    pub active_queues: Option<Vec<ActiveQueue>>,
 }
 
 /// When connections without subscriptions and without traffic are closed.
@@ -136,7 +140,7 @@ pub enum FatalError {
 pub struct Router {
     addresses: Vec<SocketAddr>,
     stop: Arc<StopState>,
-    counters: Vec<Arc<Counters>>,
+    operator: Operator,
     recovered: Recovered,
     threads: Vec<(usize, JoinHandle<Result<(), String>>)>,
 }
@@ -164,6 +168,12 @@ struct Seed {
     random: ChaCha20Rng,
     stop: Arc<StopState>,
     counters: Arc<Counters>,
+    listener_counts: Arc<[ListenerCounts]>,
+    inactive: Option<InactiveClients>,
+    line: (Arc<Line>, std::os::unix::net::UnixStream),
+    /// Active queues of an earlier run that are gone.
+    departed: Option<Vec<ActiveQueue>>,
+    last_active: Option<Arc<LastActive>>,
 }
 
 impl Router {
@@ -183,13 +193,11 @@ impl Router {
             credentials: config.credentials,
             versions: config.versions,
             limits,
-            inactive: config.inactive,
             expiry_interval_secs: config.expiry_interval_secs,
             expire_on_start: config.expire_on_start,
             log_tls_errors: config.log_tls_errors,
             pages: config.pages,
             shards,
-            password: config.create_password.as_deref().map(|password| password.as_bytes().into()),
             proxy: config.proxy,
             relays: RelayDirectory::default(),
             socks_user: socks_user()?,
@@ -210,7 +218,10 @@ impl Router {
             delivery_credit: router_config.delivery_credit(),
         };
         let hasher = IdHasher::new(&config.id_hash_key);
-        let (states, recovered) = state::load(config.data.as_ref(), shards, hasher)?;
+        let (mut states, recovered) = state::load(config.data.as_ref(), shards, hasher)?;
+        let keeps_active = config.active_queues.is_some();
+        // Those that no shard has any more go to the first.
+        let mut departed = config.active_queues.map(|active| state::take_over_activity(&mut states, active));
         let mut aliases = Aliases::default();
         for state in &states {
             aliases.add(&state.store);
@@ -220,17 +231,33 @@ impl Router {
         let stop = Arc::new(StopState::new(shards));
         let counters: Vec<Arc<Counters>> = (0..shards).map(|_| Arc::default()).collect();
         let cpus = sys::allowed_cpus();
+        let (bells_of_lines, ears_of_lines) = bells(shards)?;
+        let operator = Operator(Arc::new(operator::Shared {
+            lines: bells_of_lines.into_iter().map(|bell| Arc::new(Line::new(bell))).collect(),
+            map,
+            hasher,
+            aliases: Arc::clone(&aliases),
+            links: Arc::clone(&links),
+            counters: counters.clone(),
+            listeners: (0..shards)
+                .map(|_| addresses.iter().map(|_| ListenerCounts::default()).collect())
+                .collect(),
+            last_active: Arc::default(),
+        }));
         let mut router = Self {
             addresses,
             stop: Arc::clone(&stop),
-            counters: counters.clone(),
+            operator: operator.clone(),
             recovered,
             threads: Vec::new(),
         };
         let (started, starts) = std::sync::mpsc::channel();
         let (bells, ears) = bells(shards)?;
         let ends = mesh(bells, MESH_LANE_SLOTS).into_iter().zip(ears);
-        for (((endpoint, ear), counters), state) in ends.zip(counters).zip(states) {
+        let operators = operator.0.lines.iter().zip(&operator.0.listeners).zip(ears_of_lines);
+        for ((((endpoint, ear), counters), state), ((line, listener_counts), line_ear)) in
+            ends.zip(counters).zip(states).zip(operators)
+        {
             let id = endpoint.shard();
             let mut seed_bytes = [0; 32];
             getrandom::fill(&mut seed_bytes).map_err(|error| StartError::Random(error.to_string()))?;
@@ -250,6 +277,11 @@ impl Router {
                 random: ChaCha20Rng::from_seed(seed_bytes),
                 stop: Arc::clone(&stop),
                 counters,
+                listener_counts: Arc::clone(listener_counts),
+                inactive: config.inactive,
+                line: (Arc::clone(line), line_ear),
+                departed: departed.as_mut().map(std::mem::take),
+                last_active: keeps_active.then(|| Arc::clone(&operator.0.last_active)),
             };
             let placement = match cpus.get(id) {
                 Some(&cpu) if shards <= cpus.len() => Placement::Fixed(cpu),
@@ -295,13 +327,12 @@ impl Router {
 
     /// The counters of all shards, added up; of those that end in `_max` the largest.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        sum(&self.counters)
+        self.operator.counter_sums()
     }
 
-    /// A handle that reads the counters, also after the router has stopped.
-    pub fn counter_reader(&self) -> impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static {
-        let counters = self.counters.clone();
-        move || sum(&counters)
+    /// Asks the shards and reads their counters, which it can also after the router has stopped.
+    pub fn operator(&self) -> Operator {
+        self.operator.clone()
     }
 
     /// Waits until all shards have stopped. If one ends by itself the others are stopped too: no half-dead router.
@@ -328,20 +359,6 @@ fn socks_user() -> Result<String, StartError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
     Ok(ringpost_protocol::encoding::base64url(&bytes))
-}
-
-fn sum(shards: &[Arc<Counters>]) -> Vec<(&'static str, u64)> {
-    let mut sums: Vec<(&'static str, u64)> = Vec::new();
-    for shard in shards {
-        for (place, (name, value)) in shard.values().into_iter().enumerate() {
-            match sums.get_mut(place) {
-                Some((_, sum)) if name.ends_with("_max") => *sum = value.max(*sum),
-                Some((_, sum)) => *sum += value,
-                None => sums.push((name, value)),
-            }
-        }
-    }
-    sums
 }
 
 /// In a thread of its own: when a ring is closed the kernel interrupts the system calls of the thread that made it.
@@ -472,7 +489,7 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
             return Err(error.to_string());
         }
     };
-    let service = Service::new(
+    let mut service = Service::new(
         seed.service,
         seed.state.store,
         log,
@@ -482,12 +499,17 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
         Arc::clone(&seed.counters),
     );
     service.publish();
+    if let Some(departed) = seed.departed {
+        service.take_over_activity(departed, Shard::now_secs());
+    }
     let connections = Arc::clone(&seed.stop.connections);
     let shard = Shard::new(
         seed.id,
         seed.config,
         seed.stop,
         seed.counters,
+        seed.listener_counts,
+        seed.inactive,
         seed.map,
         seed.endpoint,
         arena,
@@ -500,6 +522,9 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
     let letters =
         glommio::spawn_local(worker::exchange_letters(std::rc::Rc::clone(&shard), Ear::new(seed.ear)));
     let work = glommio::spawn_local(worker::work(std::rc::Rc::clone(&shard)));
+    let (line, line_ear) = seed.line;
+    let answers =
+        glommio::spawn_local(operator::answer(std::rc::Rc::clone(&shard), line, Ear::new(line_ear)));
     let relays = glommio::spawn_local(relay::watch(std::rc::Rc::clone(&shard)));
     let log_tasks = disk.map(|disk| {
         let drive = log::drive(std::rc::Rc::clone(&shard), std::rc::Rc::clone(&disk));
@@ -510,14 +535,16 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
         .listeners
         .into_iter()
         .zip(shard.config.entries.iter().copied())
-        .map(|(listener, entry)| {
-            glommio::spawn_local(accept::run(std::rc::Rc::clone(&shard), listener, entry))
+        .enumerate()
+        .map(|(place, (listener, entry))| {
+            glommio::spawn_local(accept::run(std::rc::Rc::clone(&shard), listener, entry, place))
         })
         .collect();
     // The receiver waits for every shard.
     let _ = started.send(Ok(()));
     let acceptors = std::cell::RefCell::new(acceptors);
     sweep::run(std::rc::Rc::clone(&shard), || drop(acceptors.take())).await;
+    answers.cancel().await;
     relays.cancel().await;
     letters.cancel().await;
     work.cancel().await;
@@ -525,6 +552,9 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
         shard.log.stop().await;
         drive.cancel().await;
         read.cancel().await;
+    }
+    if let Some(last_active) = seed.last_active {
+        operator::leave_active(&shard, &last_active);
     }
     Ok(())
 }

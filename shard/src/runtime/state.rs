@@ -1,5 +1,6 @@
 //! The state of a router from its directory: queues and logs, one of each a shard.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use glommio::io::DmaBuffer;
@@ -7,10 +8,10 @@ use ringpost_store::disk::{FileDisk, HeapBuffers};
 use ringpost_store::log::{
     AppendError, Durability, LogConfig, ReadRequest, StartConfig, StartError as LogStartError, start,
 };
-use ringpost_store::{BodyPlace, Entry, IdHasher, Log, MemoryLog, Position, SegmentLog, Store};
+use ringpost_store::{Activity, BodyPlace, Entry, IdHasher, Log, MemoryLog, Position, SegmentLog, Store};
 
 use super::disk::DmaBuffers;
-use crate::service::Body;
+use crate::service::{ActiveQueue, Body};
 
 /// Where a router keeps its queues and messages.
 #[derive(Clone, Debug)]
@@ -80,6 +81,28 @@ pub(super) fn load(
     let states =
         started.shards.into_iter().map(|shard| ShardState { store: shard.store, log: Some(shard.log) });
     Ok((states.collect(), recovered))
+}
+
+/// Gives queues the days of their activity in an earlier run. Gives back what belongs to no queue.
+pub(super) fn take_over_activity(states: &mut [ShardState], active: Vec<ActiveQueue>) -> Vec<ActiveQueue> {
+    let mut active: HashMap<u64, ActiveQueue> = active.into_iter().map(|queue| (queue.hash, queue)).collect();
+    if !active.is_empty() {
+        for state in states {
+            let hasher = *state.store.hasher();
+            let queues = state.store.queues_between(0..u32::MAX);
+            let found: Vec<_> = queues
+                .filter_map(|(ix, queue)| {
+                    active.remove(&hasher.hash(&queue.recipient_id).0).map(|active| (ix, active))
+                })
+                .collect();
+            for (ix, found) in found {
+                if let Some(activity) = state.store.activity_mut(ix) {
+                    *activity = Activity { day: found.day, notified_day: found.notified_day };
+                }
+            }
+        }
+    }
+    active.into_values().collect()
 }
 
 /// The log of a running shard.

@@ -41,6 +41,10 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
         }
         or(sleep(wait), kicked(&shard)).await;
         let now = Instant::now();
+        if now >= next_sweep {
+            count_lateness(&shard, now.saturating_duration_since(next_sweep));
+        }
+        shard.service.borrow_mut().note_time(Shard::now_secs());
         // What is tried in vain waits again, which kicks: without the pause that would be a busy loop.
         if now >= next_retry && shard.has_waiting() {
             next_retry = now + RETRY_EVERY;
@@ -78,8 +82,8 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
             continue;
         }
         next_sweep = now + SWEEP_EVERY;
-        let inactive = shard.config.inactive.as_ref().filter(|_| now >= next_inactive);
-        if let Some(inactive) = inactive {
+        let inactive = shard.inactive.get().filter(|_| now >= next_inactive);
+        if let Some(inactive) = &inactive {
             next_inactive = now + Duration::from_secs(inactive.check_interval_secs);
         }
         sweep_connections(&shard, now, inactive.map(|i| Duration::from_secs(i.ttl_secs))).await;
@@ -135,7 +139,7 @@ async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duratio
                 connection.close(deadline.reason);
             } else if let Some(ttl) = inactive
                 && !connection.is_relay
-                && now.saturating_duration_since(connection.last_active.get()) > ttl
+                && now.saturating_duration_since(connection.last_active()) > ttl
                 && connection.session.get().is_none_or(|session| !session.has_subscriptions())
             {
                 connection.close(Close::Inactive);
@@ -160,6 +164,14 @@ fn publish(shard: &Shard) {
     shard.counters.mesh_depth.set(shard.endpoint.borrow().depth());
     let refused = shard.arena.refused();
     shard.counters.arena_refused.set(usize::try_from(refused).unwrap_or(usize::MAX));
+}
+
+/// A timer fires when other tasks let the executor look: how late tells how long they take.
+fn count_lateness(shard: &Shard, late: Duration) {
+    let micros = usize::try_from(late.as_micros()).unwrap_or(usize::MAX);
+    shard.counters.timer_checks.add(1);
+    shard.counters.timer_late_us.add(micros);
+    shard.counters.timer_late_us_max.raise(micros);
 }
 
 /// Stops reading; what is under way is answered and written.

@@ -81,7 +81,7 @@ fn poll_write(
         Poll::Ready(Err(_)) => return Poll::Ready(Err(connection.closed().unwrap_or(Close::SocketError))),
         Poll::Pending => 0,
     };
-    connection.last_active.set(Instant::now());
+    connection.last_sent.set(Instant::now());
     connection.wake_held_back_reader();
     services::written(shard, connection);
     let left = sealed.get(written..).unwrap_or_default();
@@ -126,7 +126,7 @@ fn poll_rest(
         }
     }
     connection.write_deadline.set(None);
-    connection.last_active.set(Instant::now());
+    connection.last_sent.set(Instant::now());
     Poll::Ready(Ok(()))
 }
 

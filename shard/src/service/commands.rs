@@ -62,6 +62,28 @@ pub(super) enum Executed {
     Waits,
 }
 
+/// Commands whose refusals are counted apart.
+#[derive(Clone, Copy)]
+enum Counted {
+    Send,
+    Sub,
+    NSub,
+    Get,
+    Other,
+}
+
+impl Counted {
+    fn of(command: &[u8]) -> Self {
+        match command {
+            [b'S', b'E', b'N', b'D', b' ', ..] => Self::Send,
+            b"SUB" => Self::Sub,
+            b"NSUB" => Self::NSub,
+            b"GET" => Self::Get,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Whether a relay executes this command for a proxy.
 fn may_be_forwarded(command: &Command<'_>) -> bool {
     matches!(command, Command::Send { .. } | Command::SKey(_) | Command::LKey(_) | Command::LGet)
@@ -79,6 +101,7 @@ impl<L: Log> Service<L> {
         };
         let corr_id: SmallVec<[u8; ID_BYTES]> = parsed.corr_id.into();
         let entity_id: SmallVec<[u8; ID_BYTES]> = parsed.entity_id.into();
+        let counted = Counted::of(parsed.command);
         let next = match parsed.decode_command(session.version, session.session_id.as_ref()) {
             Ok(command) if session.forwarded && !may_be_forwarded(&command) => Next::Answer(PROHIBITED),
             Ok(command) => match check_service(session, &parsed, &command) {
@@ -89,6 +112,7 @@ impl<L: Log> Service<L> {
                 // A refused session names no entity.
                 let answer = parsed.refused(error);
                 self.counters.error(&answer.error);
+                self.count_refused(counted, &answer.error);
                 self.respond(session, answer.corr_id, answer.entity_id, &Response::Err(answer.error));
                 return Executed::Done;
             }
@@ -115,9 +139,27 @@ impl<L: Log> Service<L> {
         };
         if let Response::Err(error) = &response {
             self.counters.error(error);
+            self.count_refused(counted, error);
         }
         self.respond(session, &corr_id, &entity_id, &response);
         Executed::Done
+    }
+
+    fn count_refused(&self, command: Counted, error: &ErrorType) {
+        let counters = &self.counters;
+        match (command, error) {
+            (Counted::Send, ErrorType::Auth) => &counters.sends_refused_auth,
+            (Counted::Send, ErrorType::Quota) => &counters.sends_refused_quota,
+            (Counted::Send, ErrorType::LargeMsg) => &counters.sends_refused_large,
+            (Counted::Send, ErrorType::Blocked(_)) => &counters.sends_refused_blocked,
+            (Counted::Sub, ErrorType::Auth) => &counters.subscribes_refused_auth,
+            (Counted::Sub, ErrorType::Cmd(CommandError::Prohibited)) => &counters.subscribes_prohibited,
+            (Counted::NSub, ErrorType::Auth) => &counters.notifier_subscribes_refused_auth,
+            (Counted::Get, ErrorType::Auth) => &counters.gets_refused_auth,
+            (Counted::Get, ErrorType::Cmd(CommandError::Prohibited)) => &counters.gets_prohibited,
+            _ => return,
+        }
+        .add(1);
     }
 
     fn command(
@@ -214,9 +256,12 @@ impl<L: Log> Service<L> {
             corr_id: parsed.corr_id,
             entity_id: parsed.entity_id,
         };
+        let known_keys = &mut self.known_keys;
         match secrets {
-            Secrets::Kept => holds(&claim, key, session, &mut self.subscribers.peer(session).secrets),
-            Secrets::Fresh => holds(&claim, key, session, &mut SecretCache::default()),
+            Secrets::Kept => {
+                holds(&claim, key, session, &mut self.subscribers.peer(session).secrets, known_keys)
+            }
+            Secrets::Fresh => holds(&claim, key, session, &mut SecretCache::default(), known_keys),
         }
     }
 

@@ -40,6 +40,11 @@ pub enum NotCreated {
 }
 
 impl<L: Log> Service<L> {
+    /// What PRXY asks for, as NEW.
+    pub fn create_password(&self) -> Option<&[u8]> {
+        self.config.create_password.as_deref()
+    }
+
     /// Whether the operator lets this client make queues.
     pub(super) fn may_create(&self, password: Option<&[u8]>) -> bool {
         let password_fits = match &self.config.create_password {
@@ -82,6 +87,13 @@ impl<L: Log> Service<L> {
                 Ok(created) => {
                     self.counters.queues_created.add(1);
                     self.counters.queues.set(self.store.queue_count());
+                    if created.notifier.is_some() {
+                        self.counters.notifiers_created_new.add(1);
+                        self.counters.notifiers.set(self.store.notifier_count());
+                    }
+                    if created.link_id.is_some() {
+                        self.counters.links.set(self.store.link_count());
+                    }
                     return Ok(created);
                 }
                 // Other draws would not change the IDs that the client has given.

@@ -97,6 +97,7 @@ impl<L: Log> Service<L> {
                     self.release_body(former.data);
                 }
                 self.count_link(queue_ix);
+                self.counters.links.set(self.store.link_count());
                 Next::Ok
             }
             Err(_) => Next::Answer(ErrorType::Internal),
@@ -118,6 +119,7 @@ impl<L: Log> Service<L> {
         if let Ok(Some(link)) = self.store.remove_link(queue) {
             self.config.links.release(self.store.hasher().hash(&link.id));
             self.release_body(link.data);
+            self.counters.links.set(self.store.link_count());
         }
     }
 

@@ -10,6 +10,8 @@
 //! | `links`, `notifications` | short links; telling notifiers |
 //! | `ledger` | changes: appended to the log, then made, then told |
 //! | `bodies` | which bodies are in memory, and fetching the others |
+//! | `operator` | what the operator does to single queues |
+//! | `activity` | how many queues were active |
 //! | `create` | NEW: keys, and IDs that fall into one partition |
 //! | `verify`, `secrets` | authorizations, in time that tells nothing |
 //! | `subscribers` | who receives from which queue, and with how much credit |
@@ -18,6 +20,7 @@
 //! | `info` | the answer to QUE |
 //! | `mutation` | faults put in on purpose, for the simulation |
 
+mod activity;
 mod bodies;
 mod body;
 mod commands;
@@ -28,6 +31,7 @@ mod ledger;
 mod links;
 mod mutation;
 mod notifications;
+mod operator;
 mod recipient;
 mod secrets;
 mod sender;
@@ -45,15 +49,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
+use ringpost_protocol::crypto::authorization::KnownKeys;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::write_response;
 use ringpost_store::{BodyPlace, Content, Log, Message, Notification, Position, QueueIx, Store};
 
+pub use activity::{ACTIVITY_STEP_QUEUES, ActiveCounts, ActiveQueue, DayCounts, Periods};
 pub use bodies::Fetch;
 pub use body::Body;
 pub use create::same as same_password;
 pub use delivery::{MSG_BODY_AT, OutMessage};
+pub use ledger::Refused;
 pub use mutation::Mutation;
+pub use operator::{QueueAction, QueueReport, ServiceChange};
 pub use services::{FindService, ServiceOrder, ServicePart};
 pub use session::{Batch, BatchData, ConnRef, ForwardedBatch, Session, SessionService};
 pub use verify::check_service;
@@ -63,6 +71,7 @@ use crate::counters::Counters;
 use crate::limits::{EXPIRY_STEP_OLD_QUEUES, EXPIRY_STEP_QUEUES};
 use crate::links::LinkDirectory;
 use crate::proxy::Reply;
+use activity::ActivityLedger;
 use bodies::{Cache, Fetching};
 use commands::Executed;
 use ledger::Held;
@@ -146,6 +155,7 @@ pub struct Service<L> {
     cache: Cache,
     fetching: Fetching,
     subscribers: Subscribers,
+    known_keys: KnownKeys,
     arena: Rc<Arena>,
     random: ChaCha20Rng,
     /// The partitions whose home this shard is.
@@ -161,6 +171,9 @@ pub struct Service<L> {
     /// Connections whose line could not move for want of a block.
     starved: VecDeque<ConnRef>,
     expiry_place: u32,
+    /// As the last turn was told.
+    now_secs: u64,
+    activity: ActivityLedger,
     counters: Arc<Counters>,
     #[cfg(feature = "simulation")]
     mutation: Option<Mutation>,
@@ -179,6 +192,7 @@ impl<L: Log> Service<L> {
     ) -> Self {
         Self {
             subscribers: Subscribers::new(config.delivery_credit),
+            known_keys: KnownKeys::default(),
             config,
             store,
             log,
@@ -202,6 +216,8 @@ impl<L: Log> Service<L> {
             turn_spent: false,
             starved: VecDeque::new(),
             expiry_place: 0,
+            now_secs: 0,
+            activity: ActivityLedger::default(),
             counters,
             #[cfg(feature = "simulation")]
             mutation: None,
@@ -235,6 +251,10 @@ impl<L: Log> Service<L> {
         self.counters.queues.set(self.store.queue_count());
         self.counters.messages.set(self.store.message_count());
         self.counters.services.set(self.store.service_count());
+        self.counters.notifiers.set(self.store.notifier_count());
+        self.counters.links.set(self.store.link_count());
+        let notifiers = self.store.queues_between(0..u32::MAX).filter_map(|(_, queue)| queue.notifier());
+        self.counters.notifications.set(notifiers.map(|notifier| notifier.notifications().len()).sum());
     }
 
     /// Takes a batch and processes at most `most` of its transmissions. When a batch is done its last
@@ -263,6 +283,7 @@ impl<L: Log> Service<L> {
     }
 
     fn turn(&mut self, mut batch: Box<Batch>, most: usize, now_secs: u64) -> Progress {
+        self.note_time(now_secs);
         let conn = batch.session.conn;
         let session = match &batch.forwarded {
             Some(forwarded) => {
@@ -331,6 +352,7 @@ impl<L: Log> Service<L> {
     /// A connection is gone: its subscriptions end.
     pub fn disconnected(&mut self, conn: ConnRef) {
         self.subscribers.remove_connection(conn);
+        self.counters.notifier_subscriptions.set(self.subscribers.notified_len());
         if self.mutated(Mutation::DropHeld) {
             self.held = Held::default();
         }
@@ -431,8 +453,9 @@ impl<L: Log> Service<L> {
         if let Some(peer) = self.subscribers.known_peer(conn) {
             peer.credit = peer.credit.saturating_sub(1);
         }
+        let now_secs = self.now_secs;
         if let Some(subscription) = self.subscribers.of(queue_ix, conn) {
-            subscription.delivered = Some(message_id);
+            subscription.deliver(message_id, now_secs);
         }
         self.counters.messages_delivered.add(1);
         self.output(Output::Message { conn, message });
@@ -454,6 +477,9 @@ impl<L: Log> Service<L> {
         let Some(session) = self.subscribers.known_peer(conn).map(|peer| Arc::clone(&peer.session)) else {
             return;
         };
+        if matches!(response, Response::End | Response::Deld) {
+            self.counters.subscriptions_ended.add(1);
+        }
         let mut bytes = Vec::new();
         append(&mut bytes, &session, &[], entity_id, response);
         self.output(Output::Responses { conn, bytes, answered: false, reply: None });

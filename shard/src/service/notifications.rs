@@ -61,8 +61,11 @@ impl<L: Log> Service<L> {
         match self.store.set_notifier(queue, notifier) {
             Ok(former) => {
                 if let Some(former) = former {
+                    self.forget_notifications(&former);
                     self.notifier_gone(session, queue, &former);
                 }
+                self.counters.notifiers_created.add(1);
+                self.counters.notifiers.set(self.store.notifier_count());
                 let response = Response::Nid { notifier_id: &notifier_id, router_dh_key };
                 self.respond(session, parsed.corr_id, parsed.entity_id, &response);
                 Next::Answered
@@ -76,10 +79,18 @@ impl<L: Log> Service<L> {
         if self.store.queue(queue).is_some_and(|queue| queue.notifier().is_some()) {
             self.append_of(queue, |queue| Record::NotifierGone { queue })?;
             if let Ok(Some(former)) = self.store.remove_notifier(queue) {
+                self.forget_notifications(&former);
                 self.notifier_gone(session, queue, &former);
+                self.counters.notifiers_deleted.add(1);
+                self.counters.notifiers.set(self.store.notifier_count());
             }
         }
         Ok(())
+    }
+
+    /// Those that were kept for a notifier are gone with it.
+    pub(super) fn forget_notifications(&self, notifier: &Notifier) {
+        self.counters.notifications.sub(notifier.notifications().len());
     }
 
     /// Tells the subscriber of a notifier that it is no more, unless its own command ended it. That command came in
@@ -93,6 +104,7 @@ impl<L: Log> Service<L> {
         if let Some(conn) = notified.filter(|conn| *conn != session.conn) {
             self.event(conn, &notifier.id, &Response::Deld);
         }
+        self.counters.notifier_subscriptions.set(self.subscribers.notified_len());
     }
 
     /// NSUB.
@@ -111,11 +123,18 @@ impl<L: Log> Service<L> {
             Ok(kept) => kept,
             Err(refused) => return refused.into(),
         };
+        if is_new {
+            &self.counters.notifier_subscribes_new
+        } else {
+            &self.counters.notifier_subscribes_repeated
+        }
+        .add(1);
         if service.is_none()
             && let Some(former) = self.subscribers.subscribe_notified(queue, session)
         {
             self.event(former, parsed.entity_id, &Response::End);
         }
+        self.counters.notifier_subscriptions.set(self.subscribers.notified_len());
         let service_id = service.as_ref().map(|id| &id[..]);
         self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id });
         for notification in kept {
@@ -149,8 +168,10 @@ impl<L: Log> Service<L> {
         if self.notified(queue).is_some() {
             self.to_notify.push((queue, notification));
         } else {
-            // There is a notifier.
-            let _ = self.store.note_notification(queue, notification);
+            // There is a notifier. One that is dropped for it makes no more of them.
+            if let Ok(None) = self.store.note_notification(queue, notification) {
+                self.counters.notifications.add(1);
+            }
         }
     }
 
@@ -164,6 +185,8 @@ impl<L: Log> Service<L> {
 
     /// Tells the notifiers of the turn's messages, after its responses.
     pub(super) fn tell_notifiers(&mut self) {
+        self.counters.notifications_sent.add(self.to_notify.len());
+        self.counters.notifications_sent_batches.add(usize::from(!self.to_notify.is_empty()));
         for (queue, notification) in std::mem::take(&mut self.to_notify) {
             let notifier = self.store.queue(queue).and_then(Queue::notifier).map(|notifier| notifier.id);
             if let (Some(conn), Some(notifier_id)) = (self.notified(queue), notifier) {
@@ -182,6 +205,8 @@ impl<L: Log> Service<L> {
             self.append_of(queue, |queue| Record::NotificationsTaken { queue, count })?;
             // There are as many, so nothing can be wrong.
             let _ = self.store.take_notifications(queue, usize::from(count));
+            self.counters.notifications.sub(usize::from(count));
+            self.counters.notifications_expired.add(usize::from(count));
         }
         Ok(())
     }

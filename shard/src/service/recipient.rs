@@ -7,7 +7,7 @@ use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::keys::AuthPublicKey;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::transmission::Transmission;
-use ringpost_store::{Entry, Log, MessageId, QueueIx, Record, ServiceParty, Status};
+use ringpost_store::{Content, Entry, Log, MessageId, QueueIx, Record, ServiceParty, Status};
 
 use super::commands::{Next, PROHIBITED};
 use super::delivery::{deliver, fits};
@@ -64,7 +64,10 @@ impl<L: Log> Service<L> {
     /// KEY and SKEY: repeating the same key is no conflict.
     pub(super) fn secure(&mut self, queue: QueueIx, key: AuthPublicKey) -> Next {
         match self.store.queue(queue).map(|queue| queue.sender_key.as_ref()) {
-            Some(Some(present)) if *present == key => Next::Ok,
+            Some(Some(present)) if *present == key => {
+                self.counters.queues_secured.add(1);
+                Next::Ok
+            }
             None | Some(Some(_)) => Next::Answer(ErrorType::Auth),
             Some(None) => {
                 let record = key.clone();
@@ -72,7 +75,10 @@ impl<L: Log> Service<L> {
                     return refused.into();
                 }
                 match self.store.secure(queue, key) {
-                    Ok(()) => Next::Ok,
+                    Ok(()) => {
+                        self.counters.queues_secured.add(1);
+                        Next::Ok
+                    }
                     Err(_) => Next::Answer(ErrorType::Internal),
                 }
             }
@@ -130,6 +136,7 @@ impl<L: Log> Service<L> {
             if !keeps_delivered {
                 subscription.delivered = None;
             }
+            self.counters.subscribes_repeated.add(1);
         } else if service.is_none() {
             if let Some(former) = self.subscribers.subscribe(queue, session)
                 && !self.mutated(Mutation::ForgetEnd)
@@ -137,6 +144,9 @@ impl<L: Log> Service<L> {
                 self.event(former, parsed.entity_id, &Response::End);
             }
             self.counters.subscriptions.set(self.subscribers.len());
+            if self.store.first_message(queue).is_some() {
+                self.counters.subscribes_new.add(1);
+            }
         }
         let service_id = service.as_ref().map(|id| &id[..]);
         self.respond(session, parsed.corr_id, parsed.entity_id, &Response::Sok { service_id });
@@ -161,13 +171,16 @@ impl<L: Log> Service<L> {
         {
             return Next::Wait;
         }
+        let was_delivered = self.subscribers.peer(session).got.get(&queue).copied().flatten().is_some();
         self.subscribers.read(queue, session, first);
         if first.is_none() {
+            self.counters.gets_empty.add(1);
             return Next::Ok;
         }
         if !fits(session, parsed.corr_id.len()) {
             return Next::Answer(ErrorType::LargeMsg);
         }
+        if was_delivered { &self.counters.gets_repeated } else { &self.counters.gets }.add(1);
         self.answer_with_message(session, parsed, queue)
     }
 
@@ -184,7 +197,8 @@ impl<L: Log> Service<L> {
             let Some(delivered) = subscription.delivered.filter(matches) else {
                 return Next::Answer(ErrorType::NoMsg);
             };
-            if let Err(refused) = self.remove_message(queue, &delivered, msg_id) {
+            let delivered_secs = subscription.delivered_secs;
+            if let Err(refused) = self.remove_message(queue, &delivered, msg_id, false) {
                 if self.mutated(Mutation::DeliverAgain) {
                     self.deliver_again(queue, session.conn);
                 }
@@ -193,6 +207,7 @@ impl<L: Log> Service<L> {
             if let Some(subscription) = self.subscribers.of(queue, session.conn) {
                 subscription.delivered = None;
             }
+            self.count_ack(delivered_secs);
             if self.store.first_message(queue).is_none() {
                 return Next::Ok;
             }
@@ -210,7 +225,7 @@ impl<L: Log> Service<L> {
         let Some(delivered) = got.filter(matches) else {
             return Next::Answer(ErrorType::NoMsg);
         };
-        if let Err(refused) = self.remove_message(queue, &delivered, msg_id) {
+        if let Err(refused) = self.remove_message(queue, &delivered, msg_id, true) {
             return refused.into();
         }
         self.subscribers.read(queue, session, None);
@@ -223,11 +238,45 @@ impl<L: Log> Service<L> {
         queue: QueueIx,
         delivered: &MessageId,
         msg_id: &[u8],
+        was_got: bool,
     ) -> Result<(), Refused> {
-        if !msg_id.is_empty() && self.take_first(queue, delivered)? {
-            self.counters.messages_acknowledged.add(1);
+        // None: a quota message.
+        let flags = self.store.first_message(queue).and_then(|message| match &message.content {
+            Content::Sent { flags, .. } => Some(*flags),
+            Content::Quota => None,
+        });
+        if msg_id.is_empty() || !self.take_first(queue, delivered)? {
+            return Ok(());
+        }
+        self.counters.messages_acknowledged.add(1);
+        if let Some(flags) = flags {
+            self.counters.messages_read.add(1);
+            self.counters.messages_read_got.add(usize::from(was_got));
+            self.counters.messages_read_notified.add(usize::from(flags.notification));
+            self.note_active(queue, flags.notification);
         }
         Ok(())
+    }
+
+    /// Counts how long a subscriber took to acknowledge.
+    fn count_ack(&self, delivered_secs: u32) {
+        let secs = self.now_secs.saturating_sub(u64::from(delivered_secs));
+        let counters = &self.counters;
+        match secs {
+            0..=1 => &counters.acks_within_1_s,
+            2..=5 => &counters.acks_within_5_s,
+            6..=10 => &counters.acks_within_10_s,
+            11..=30 => &counters.acks_within_30_s,
+            31..=60 => &counters.acks_within_60_s,
+            61..=300 => &counters.acks_within_300_s,
+            301..=1_200 => &counters.acks_within_1200_s,
+            1_201..=3_600 => &counters.acks_within_3600_s,
+            _ => &counters.acks_over_3600_s,
+        }
+        .add(1);
+        let secs = usize::try_from(secs).unwrap_or(usize::MAX);
+        counters.ack_secs.add(secs);
+        counters.ack_secs_max.raise(secs);
     }
 
     /// Sends the first message of the queue as the response to GET or ACK. There must be credit.
@@ -247,8 +296,9 @@ impl<L: Log> Service<L> {
             return Next::Answer(ErrorType::Internal);
         };
         self.subscribers.peer(session).credit -= 1;
+        let now_secs = self.now_secs;
         if let Some(subscription) = self.subscribers.of(queue_ix, session.conn) {
-            subscription.delivered = Some(message_id);
+            subscription.deliver(message_id, now_secs);
         }
         self.counters.messages_delivered.add(1);
         self.flush(session.conn, false, None);
@@ -257,11 +307,26 @@ impl<L: Log> Service<L> {
     }
 
     fn delete(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, queue: QueueIx) -> Next {
-        if let Err(refused) = self.append_of(queue, |queue| Record::Delete { queue }) {
-            return refused.into();
+        let subscriber = match self.end_queue(queue, Some(session)) {
+            Ok(subscriber) => subscriber,
+            Err(refused) => return refused.into(),
+        };
+        if let Some(subscriber) = subscriber.filter(|subscriber| *subscriber != session.conn) {
+            self.event(subscriber, parsed.entity_id, &Response::Deld);
         }
-        let subscriber = self.subscribers.remove_queue(queue, session.conn);
-        let Some(deleted) = self.store.delete(queue) else { return Next::Answer(ErrorType::Auth) };
+        Next::Ok
+    }
+
+    /// Ends a queue with all that it has. Gives who received from it. `by` is the session whose command it was; what
+    /// the operator ends is told nobody, as by the reference.
+    pub(super) fn end_queue(
+        &mut self,
+        queue: QueueIx,
+        by: Option<&Arc<Session>>,
+    ) -> Result<Option<ConnRef>, Refused> {
+        self.append_of(queue, |queue| Record::Delete { queue })?;
+        let subscriber = self.subscribers.remove_queue(queue, by.map(|session| session.conn));
+        let deleted = self.store.delete(queue).ok_or(Refused::Internal)?;
         let subscriber = match deleted.recipient_service() {
             Some(service) => self.subscribers.holder(ServiceParty::Recipient, service),
             None => subscriber,
@@ -270,19 +335,27 @@ impl<L: Log> Service<L> {
             self.config.links.release(self.store.hasher().hash(&link.id));
         }
         if let Some(notifier) = deleted.notifier() {
-            self.notifier_gone(session, queue, notifier);
+            self.forget_notifications(notifier);
+            match by {
+                Some(session) => self.notifier_gone(session, queue, notifier),
+                None => drop(self.subscribers.remove_notified(queue)),
+            }
         }
+        let is_secured = deleted.sender_key.is_some();
+        self.note_departed(&deleted);
         for body in deleted.into_bodies() {
             self.release_body(body);
         }
-        if let Some(subscriber) = subscriber.filter(|subscriber| *subscriber != session.conn) {
-            self.event(subscriber, parsed.entity_id, &Response::Deld);
-        }
-        self.counters.queues_deleted.add(1);
-        self.counters.queues.set(self.store.queue_count());
-        self.counters.messages.set(self.store.message_count());
-        self.counters.subscriptions.set(self.subscribers.len());
-        Next::Ok
+        let counters = &self.counters;
+        counters.queues_deleted.add(1);
+        if is_secured { &counters.queues_deleted_secured } else { &counters.queues_deleted_new }.add(1);
+        counters.queues.set(self.store.queue_count());
+        counters.messages.set(self.store.message_count());
+        counters.notifiers.set(self.store.notifier_count());
+        counters.links.set(self.store.link_count());
+        counters.subscriptions.set(self.subscribers.len());
+        counters.notifier_subscriptions.set(self.subscribers.notified_len());
+        Ok(subscriber)
     }
 
     fn info(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, queue_ix: QueueIx) -> Next {

@@ -169,6 +169,8 @@ impl<L: Log> Service<L> {
         match verdict {
             Written::Stored { was_empty } => {
                 self.counters.messages_received.add(1);
+                self.counters.messages_received_notified.add(usize::from(flags.notification));
+                self.note_active(queue, flags.notification);
                 if was_empty {
                     self.to_deliver.push(queue);
                 }

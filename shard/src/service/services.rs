@@ -225,6 +225,9 @@ impl<L: Log> Service<L> {
         }
         // There are as many, so nothing can be wrong.
         let _ = self.store.take_notifications(queue, usize::from(count));
+        self.counters.notifications.sub(usize::from(count));
+        self.counters.notifications_sent.add(usize::from(count));
+        self.counters.notifications_sent_batches.add(usize::from(count > 0));
         if former == service {
             return Ok(kept);
         }

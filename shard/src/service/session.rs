@@ -106,12 +106,16 @@ impl Session {
 
     pub fn has_subscriptions(&self) -> bool {
         let holds = |service: &SessionService| service.held.load(Ordering::Relaxed) > 0;
-        self.subscriptions.load(Ordering::Relaxed) > 0 || self.service.as_deref().is_some_and(holds)
+        self.subscription_count() > 0 || self.service.as_deref().is_some_and(holds)
+    }
+
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
     }
 
     /// What the cap on subscriptions counts.
     pub fn subscribed_and_read(&self) -> usize {
-        self.subscriptions.load(Ordering::Relaxed) + self.queues_read.load(Ordering::Relaxed)
+        self.subscription_count() + self.queues_read.load(Ordering::Relaxed)
     }
 
     /// The session ID as it stands in transmissions: below version 7; later it is implied.

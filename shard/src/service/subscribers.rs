@@ -24,6 +24,8 @@ pub struct Subscription {
     pub conn: ConnRef,
     /// Delivered and not yet acknowledged.
     pub delivered: Option<MessageId>,
+    /// When, in seconds since 1970.
+    pub delivered_secs: u32,
     /// The queue stands in the connection's line.
     pub in_line: bool,
     /// Of a service's queue: the term of the connection that it was made in. 0: the connection subscribed to the queue.
@@ -38,6 +40,13 @@ pub struct Holder {
     pub round: u32,
     /// It has subscribed to all queues at once, and not only to some of them one by one.
     pub subscribed_all: bool,
+}
+
+impl Subscription {
+    pub fn deliver(&mut self, message_id: MessageId, now_secs: u64) {
+        self.delivered = Some(message_id);
+        self.delivered_secs = u32::try_from(now_secs).unwrap_or(u32::MAX);
+    }
 }
 
 /// What a home shard keeps of a connection that has sent it commands.
@@ -95,6 +104,11 @@ impl Subscribers {
         self.by_queue.len()
     }
 
+    /// Queues whose messages somebody is notified of.
+    pub fn notified_len(&self) -> usize {
+        self.by_notified.len()
+    }
+
     pub fn peer(&mut self, session: &Arc<Session>) -> &mut Peer {
         self.peers.entry(session.conn).or_insert_with(|| Peer {
             session: Arc::clone(session),
@@ -141,7 +155,8 @@ impl Subscribers {
         if self.peer(session).subscribed.insert(queue) {
             session.subscriptions.fetch_add(1, Ordering::Relaxed);
         }
-        self.by_queue.insert(queue, Subscription { conn, delivered: None, in_line: false, term: 0 });
+        let made = Subscription { conn, delivered: None, delivered_secs: 0, in_line: false, term: 0 };
+        self.by_queue.insert(queue, made);
         former.filter(|former| former.conn != conn && former.term == 0).map(|former| former.conn)
     }
 
@@ -156,7 +171,7 @@ impl Subscribers {
             }
             self.unsubscribe(present.conn, queue);
         }
-        let made = Subscription { conn, delivered: None, in_line: false, term };
+        let made = Subscription { conn, delivered: None, delivered_secs: 0, in_line: false, term };
         self.by_queue.insert(queue, made);
         if let Some(peer) = self.peers.get_mut(&conn) {
             peer.served.insert(queue);
@@ -236,9 +251,9 @@ impl Subscribers {
         }
     }
 
-    /// Forgets a deleted queue; gives its subscriber.
-    pub fn remove_queue(&mut self, queue: QueueIx, deleted_by: ConnRef) -> Option<ConnRef> {
-        if let Some(peer) = self.peers.get_mut(&deleted_by)
+    /// Forgets a deleted queue; gives its subscriber. The operator deletes without a connection.
+    pub fn remove_queue(&mut self, queue: QueueIx, deleted_by: Option<ConnRef>) -> Option<ConnRef> {
+        if let Some(peer) = deleted_by.and_then(|conn| self.peers.get_mut(&conn))
             && peer.got.remove(&queue).is_some()
         {
             peer.session.queues_read.fetch_sub(1, Ordering::Relaxed);

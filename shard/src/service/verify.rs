@@ -5,7 +5,8 @@
 
 use ringpost_protocol::command::Command;
 use ringpost_protocol::crypto::authorization::{
-    DUMMY_X25519_KEY, VerifyContext, authenticator_box_key, authenticator_hash, verify, verify_authenticator,
+    DUMMY_X25519_KEY, KnownKeys, VerifyContext, authenticator_box_key, authenticator_hash, verify,
+    verify_authenticator,
 };
 use ringpost_protocol::crypto::boxes::nonce_from;
 use ringpost_protocol::error::ErrorType;
@@ -56,10 +57,17 @@ pub fn holds(
     key: Option<&AuthPublicKey>,
     session: &Session,
     secrets: &mut SecretCache,
+    known_keys: &mut KnownKeys,
 ) -> bool {
-    let Authorization::Authenticator(authenticator) = claim.authorization else {
-        let context = VerifyContext { session_key: None, corr_id: claim.corr_id };
-        return verify(claim.authorization, &claim.authorized, key, context);
+    let authenticator = match claim.authorization {
+        Authorization::Authenticator(authenticator) => authenticator,
+        Authorization::Ed25519(signature) => {
+            return known_keys.verify_ed25519(signature, &claim.authorized, key);
+        }
+        other => {
+            let context = VerifyContext { session_key: None, corr_id: claim.corr_id };
+            return verify(other, &claim.authorized, key, context);
+        }
     };
     if session.version < SmpVersion::AUTH_COMMANDS {
         return false;

@@ -102,6 +102,7 @@ impl TestRouter {
             limits: ringpost_shard::limits::Limits::default(),
             proxy: ringpost_shard::proxy::ProxyConfig::default(),
             data: None,
+            active_queues: None,
         }
     }
 

@@ -18,7 +18,7 @@ use slab::Slab;
 
 use crate::id::{BUCKETS_PER_PARTITION, Bucket, IdHash, IdHasher, PARTITIONS, QueueId};
 use crate::message::MessageQueue;
-use crate::queue::{NewParts, NewQueue, Queue, State};
+use crate::queue::{Activity, NewParts, NewQueue, Queue, State};
 use crate::service::{ServiceParty, Services};
 
 pub use changes::{ChangeError, KeyConflict};
@@ -110,6 +110,18 @@ impl<B> Store<B> {
         self.queues.len()
     }
 
+    pub fn notifier_count(&self) -> usize {
+        self.by_notifier.len()
+    }
+
+    pub fn link_count(&self) -> usize {
+        self.by_link.len()
+    }
+
+    pub fn activity_mut(&mut self, ix: QueueIx) -> Option<&mut Activity> {
+        self.queue_mut(ix).map(|queue| &mut queue.activity)
+    }
+
     pub fn find(&self, party: Party, id: &QueueId) -> Option<QueueIx> {
         let hash = self.hasher.hash(id);
         self.index(party)
@@ -172,6 +184,7 @@ impl<B> Store<B> {
             mode: new.mode,
             state: State::Active,
             used_day: today,
+            activity: Activity::default(),
             messages: None,
             parts: None,
         });

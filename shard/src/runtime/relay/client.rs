@@ -38,7 +38,7 @@ pub fn ask_for_session(
     relay: &RouterBinary<'_>,
     password: Option<&[u8]>,
 ) -> Result<(), ErrorType> {
-    if let Some(wanted) = &shard.config.password
+    if let Some(wanted) = shard.service.borrow().create_password()
         && !password.is_some_and(|given| same_password(given, wanted))
     {
         return Err(ErrorType::Proxy(Box::new(ProxyError::BasicAuth)));

@@ -170,7 +170,7 @@ pub async fn receive(shard: &Rc<Shard>, relay: &Relay, mut receiver: Receiver) -
         };
         let now = Instant::now();
         relay.connection.read_deadline.set(None);
-        relay.connection.last_active.set(now);
+        relay.connection.last_received.set(now);
         relay.last_received.set(now);
         if let Err(reason) = receive_block(shard, relay, block) {
             return reason;
