@@ -49,7 +49,14 @@ fn defaults_in_the_list_of_keys_are_those_that_hold() {
 #[test]
 fn every_key_that_works_refuses_nonsense_or_is_text() {
     let is_free_text = |key: &keys::Key| {
-        let texts = ["host", "create_password", "control_port_admin_password", "control_port_user_password", "cert", "key"];
+        let texts = [
+            "host",
+            "create_password",
+            "control_port_admin_password",
+            "control_port_user_password",
+            "cert",
+            "key",
+        ];
         let checked = ["_country", "_simplex", "hosting_type"];
         texts.contains(&key.name)
             || key.section == keys::INFORMATION && !checked.iter().any(|end| key.name.ends_with(end))
