@@ -101,16 +101,17 @@ fn the_password_is_not_printed_by_start() {
 #[test]
 fn what_the_ini_asks_for_in_vain_is_logged_with_its_line() {
     let home = Home::initialized(free_port());
-    let ini = home.read("smp-server.ini").replace("websockets = off", "log_tls_errors = on\nsockets = 1");
+    let ini =
+        home.read("smp-server.ini").replace("restore_messages = on", "restore_messages = off\nsockets = 1");
     home.write("smp-server.ini", &ini);
-    let line = 1 + ini.lines().position(|line| line == "log_tls_errors = on").unwrap();
+    let line = 1 + ini.lines().position(|line| line == "restore_messages = off").unwrap();
     let router = Running::start(home.smp_server(["start"]));
     router.signal(Signal::TERM);
     let (_, _, errors) = router.wait();
     let ini = home.config("smp-server.ini").display().to_string();
     for words in [
-        format!("{ini}:{line}: [TRANSPORT] log_tls_errors is not supported yet, and ignored"),
-        format!("{ini}:{}: [TRANSPORT] sockets is unknown, and ignored", line + 1),
+        format!("{ini}:{line}: [STORE_LOG] restore_messages has no effect"),
+        format!("{ini}:{}: [STORE_LOG] sockets is unknown, and ignored", line + 1),
     ] {
         assert!(errors.contains(&words), "expected {words:?} in:\n{errors}");
     }

@@ -6,9 +6,7 @@
 pub enum Support {
     /// Obeyed.
     Works,
-    /// Known, but what it asks for is not built. A warning names it when it asks for more than its default.
-    NotYet,
-    /// Known, and what it asks for does not exist here, for this reason. A warning names both.
+    /// Known, and what it asks for does not exist here, for this reason. A warning names both when it asks for more than its default.
     NoEffect(&'static str),
 }
 
@@ -39,15 +37,6 @@ const fn no_effect(
     meaning: &'static str,
 ) -> Key {
     Key { section, name, support: Support::NoEffect(why), default, meaning }
-}
-
-const fn not_yet(
-    section: &'static str,
-    name: &'static str,
-    default: &'static str,
-    meaning: &'static str,
-) -> Key {
-    Key { section, name, support: Support::NotYet, default, meaning }
 }
 
 pub const INFORMATION: &str = "INFORMATION";

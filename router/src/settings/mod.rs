@@ -225,7 +225,7 @@ fn refuse_other_stores(ini: &Ini) -> Result<(), IniError> {
     Ok(())
 }
 
-/// What to warn about, in the order of the lines: keys that are unknown, repeated, or not supported yet.
+/// What to warn about, in the order of the lines: keys that are unknown, repeated, or without effect.
 pub fn notices(ini: &Ini) -> Vec<Notice> {
     let mut notices: Vec<Notice> = ini
         .repeated()
@@ -240,12 +240,11 @@ pub fn notices(ini: &Ini) -> Vec<Notice> {
     for entry in ini.entries() {
         let (section, key) = (entry.section.as_str(), entry.key.as_str());
         let text = match keys::find(section, key) {
-            Some(known) if known.support == Support::Works => continue,
             Some(known) if entry.value.is_empty() || entry.value == known.default => continue,
             Some(keys::Key { support: Support::NoEffect(why), .. }) => {
                 format!("[{section}] {key} has no effect: {why}")
             }
-            Some(_) => format!("[{section}] {key} is not supported yet, and ignored"),
+            Some(_) => continue,
             None => match keys::suggestion(section, key) {
                 Some(known) => {
                     format!(

@@ -245,16 +245,16 @@ fn keys_without_effect_are_named_with_the_reason() {
 #[test]
 fn what_cannot_be_obeyed_is_named_with_its_line() {
     let ini = ini(
-        "[TRANSPORT]\nport = 5223\nport = 443\nwebsockets = off\nlog_tls_errors = on\nPort = 1\n[X]\ny = 1\n",
+        "[TRANSPORT]\nport = 5223\nport = 443\nwebsockets = off\nPort = 1\n[STORE_LOG]\ndb_schema = a\n[X]\ny = 1\n",
     );
     let seen: Vec<String> = notices(&ini).iter().map(|n| format!("{}: {}", n.line, n.text)).collect();
     assert_eq!(
         seen,
         [
             "3: [TRANSPORT] port is already set in line 2, which counts",
-            "5: [TRANSPORT] log_tls_errors is not supported yet, and ignored",
-            "6: [TRANSPORT] Port is unknown, and ignored: is it [TRANSPORT] port?",
-            "8: [X] y is unknown, and ignored",
+            "5: [TRANSPORT] Port is unknown, and ignored: is it [TRANSPORT] port?",
+            "7: [STORE_LOG] db_schema has no effect: there is no database",
+            "9: [X] y is unknown, and ignored",
         ]
     );
 }
