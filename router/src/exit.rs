@@ -22,10 +22,14 @@ pub enum Reason {
     LogFailed = 14,
     ImportRejected = 15,
     NotRunning = 16,
+    FileMissing = 17,
+    Fingerprint = 18,
+    CertificateExpired = 19,
+    Descriptors = 20,
 }
 
 impl Reason {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Other,
         Self::Usage,
         Self::Config,
@@ -42,6 +46,10 @@ impl Reason {
         Self::LogFailed,
         Self::ImportRejected,
         Self::NotRunning,
+        Self::FileMissing,
+        Self::Fingerprint,
+        Self::CertificateExpired,
+        Self::Descriptors,
     ];
 
     pub const fn code(self) -> u8 {
@@ -53,10 +61,8 @@ impl Reason {
         match self {
             Self::Other => "Something that has no code of its own; the message says what",
             Self::Usage => "The command line is wrong, or asks for what is not supported",
-            Self::Config => "The ini is missing, unreadable or wrong; the message has the line",
-            Self::Certificate => {
-                "A certificate, key or fingerprint is missing, or does not belong to the others"
-            }
+            Self::Config => "The ini is wrong; the message has the line",
+            Self::Certificate => "A certificate or key cannot be used, or does not belong to the others",
             Self::AlreadyInitialized => {
                 "`init` would overwrite a router, `import` its queues, or `export` files that are there"
             }
@@ -75,6 +81,12 @@ impl Reason {
             }
             Self::ImportRejected => "Lines of the imported files were rejected; nothing was imported",
             Self::NotRunning => "The router does not run, or its control port does not answer",
+            Self::FileMissing => {
+                "The ini, a certificate, a key or the fingerprint is missing or cannot be read"
+            }
+            Self::Fingerprint => "The fingerprint file does not match ca.crt",
+            Self::CertificateExpired => "A certificate has expired, or is not valid yet",
+            Self::Descriptors => "The limit of open files is too low: raise it",
         }
     }
 }
@@ -119,7 +131,7 @@ mod tests {
     fn every_reason_has_a_code_of_its_own() {
         let mut codes: Vec<u8> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         codes.dedup();
-        assert_eq!(codes, (1..=16).collect::<Vec<u8>>());
+        assert_eq!(codes, (1..=20).collect::<Vec<u8>>());
     }
 
     #[test]

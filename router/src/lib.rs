@@ -6,7 +6,10 @@
 //! | [`init`] | makes a new router: identity, certificates, ini |
 //! | [`start`] | from the files to a running router, and to its end |
 //! | [`migrate`] | to and from the reference implementation; checking what is stored |
-//! | [`ini`] | reads ini files and remembers the lines |
+//! | `certificates`, `removal` | another online certificate; the end of a router |
+//! | `takeover` | where the binary of the reference was replaced by ours |
+//! | `web` | pages for browsers |
+//! | [`ini`], `configuration` | reads ini files and remembers the lines |
 //! | [`settings`] | what an ini asks for, as types; which keys there are |
 //! | [`storage`] | the data directory: its lock, and where the log and the key of the ID hash are |
 //! | [`identity`] | certificates and secrets as files |
@@ -30,11 +33,16 @@ pub mod start;
 pub mod storage;
 
 mod address;
+mod certificates;
 mod clock;
+mod configuration;
 mod files;
 mod listen;
 mod logging;
 mod process_limits;
 mod random;
+mod removal;
 mod signals;
+mod takeover;
 mod version;
+mod web;

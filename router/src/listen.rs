@@ -16,8 +16,7 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Every port on every address, with who is expected there.
 pub fn listeners(settings: &Settings) -> Vec<Listener> {
-    let all = [all_addresses()];
-    let ips = if settings.listen.is_empty() { &all[..] } else { &settings.listen };
+    let ips = addresses(settings);
     let web_port = settings.web.as_ref().map(|web| web.port);
     let native = settings.ports.iter().map(|port| {
         let entry = if Some(*port) == web_port { Entry::Shared } else { Entry::Native };
@@ -29,6 +28,15 @@ pub fn listeners(settings: &Settings) -> Vec<Listener> {
     let on_ips =
         |(port, entry)| ips.iter().map(move |ip| Listener { address: SocketAddr::new(*ip, port), entry });
     native.chain(web).chain(websocket).flat_map(on_ips).collect()
+}
+
+/// A port on all addresses to listen on.
+pub fn on_port(settings: &Settings, port: u16) -> Vec<SocketAddr> {
+    addresses(settings).into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+}
+
+fn addresses(settings: &Settings) -> Vec<IpAddr> {
+    if settings.listen.is_empty() { vec![all_addresses()] } else { settings.listen.clone() }
 }
 
 /// What is said when the router serves an address.

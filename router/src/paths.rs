@@ -61,6 +61,20 @@ impl Paths {
         self.config_dir.join("server.key")
     }
 
+    /// The certificate chain for browsers, and its key, where the ini names no others.
+    pub fn web_certificate(&self) -> PathBuf {
+        self.config_dir.join("web.crt")
+    }
+
+    pub fn web_key(&self) -> PathBuf {
+        self.config_dir.join("web.key")
+    }
+
+    /// Where the pages for browsers are written, where the ini names no other directory.
+    pub fn static_pages(&self) -> PathBuf {
+        self.data_dir.join("www")
+    }
+
     /// Everything that `init` makes.
     pub fn init_files(&self) -> [PathBuf; 6] {
         [

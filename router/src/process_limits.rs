@@ -2,8 +2,12 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::exit::{Fatal, Reason};
+
 /// Files, rings and listeners of a router besides its connections: some dozens a shard.
 const OTHER_DESCRIPTORS: u64 = 1_024;
+/// With room for a hundred connections.
+const DESCRIPTORS_MIN: u64 = OTHER_DESCRIPTORS + 100;
 
 /// Raises a limit to the hard limit, which needs no privilege. Returns what is allowed then; `None` is no limit.
 fn raise(resource: Resource, name: &str) -> Option<u64> {
@@ -21,9 +25,14 @@ pub fn raise_locked_memory() {
 }
 
 /// Returns how many connections fit, at most `connections_max`: more would find no descriptor, which is worse than
-/// being turned away.
-pub fn raise_open_files(connections_max: usize) -> usize {
-    let Some(allowed) = raise(Resource::Nofile, "open files") else { return connections_max };
+/// being turned away. Refuses a limit with which hardly anybody could connect.
+pub fn raise_open_files(connections_max: usize) -> Result<usize, Fatal> {
+    let Some(allowed) = raise(Resource::Nofile, "open files") else { return Ok(connections_max) };
+    if allowed < DESCRIPTORS_MIN {
+        let message = format!("{allowed} open files are allowed, at least {DESCRIPTORS_MIN} are needed");
+        return Err(Fatal::new(Reason::Descriptors, message)
+            .remedy("Raise the limit of open files: LimitNOFILE in systemd, ulimit -n in a shell."));
+    }
     let fit = fitting(connections_max, allowed);
     if fit < connections_max {
         tracing::warn!(
@@ -31,22 +40,23 @@ pub fn raise_open_files(connections_max: usize) -> usize {
              connections. Raise LimitNOFILE (systemd) or ulimit -n"
         );
     }
-    fit
+    Ok(fit)
 }
 
-/// At least one: a limit that leaves no room at all shows itself when the router opens its files.
 fn fitting(connections_max: usize, allowed: u64) -> usize {
-    let left = allowed.saturating_sub(OTHER_DESCRIPTORS).max(1);
+    let left = allowed.saturating_sub(OTHER_DESCRIPTORS);
     usize::try_from(left).map_or(connections_max, |left| left.min(connections_max))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
     fn the_limits_are_raised_to_their_maximum() {
-        assert_eq!(raise_open_files(1), 1);
+        assert_eq!(raise_open_files(1).unwrap(), 1);
         raise_locked_memory();
         for resource in [Resource::Nofile, Resource::Memlock] {
             let limit = getrlimit(resource);
@@ -58,6 +68,5 @@ mod tests {
     fn connections_leave_room_for_other_files() {
         assert_eq!(fitting(100, 20_000), 100);
         assert_eq!(fitting(100_000, 20_000), 18_976);
-        assert_eq!(fitting(100_000, 10), 1);
     }
 }

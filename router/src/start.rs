@@ -1,7 +1,6 @@
 //! `smp-server start`: from the files to a running router, and to its end.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Write;
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::{SmpVersion, VersionRange};
@@ -11,14 +10,15 @@ use ringpost_store::log::{Durability, StartError as LogStartError};
 use crate::address::address;
 use crate::clock::now_secs;
 use crate::exit::{Fatal, Reason};
-use crate::ini::{FILE_BYTES_MAX, Ini, IniError};
 use crate::logging::LogOptions;
+use crate::migrate::check::{CheckOptions, check};
 use crate::operator::operation::Operation;
-use crate::paths::{DATA_DIR_VARIABLE, Paths};
+use crate::paths::Paths;
 use crate::random::random;
 use crate::settings::{LogLevel, Settings, Shards, StoreSettings, notices};
 use crate::storage::Storage;
-use crate::{identity, listen, logging, process_limits, signals, version};
+use crate::web::Web;
+use crate::{configuration, identity, listen, logging, process_limits, signals, takeover, version, web};
 
 /// Between two looks for expired messages, as the reference.
 const EXPIRY_INTERVAL_SECS: u64 = 7_200;
@@ -33,12 +33,20 @@ pub struct StartOptions {
     pub log_level: Option<LogLevel>,
     /// Pass over what is damaged in the log.
     pub skip_damaged: bool,
+    /// End before clients are served.
+    pub maintenance: bool,
 }
 
-/// Runs a router until it is stopped. What the operator should know goes to `out`, logs go to standard error.
-pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Result<(), Fatal> {
-    let ini = read_ini(paths)?;
-    let mut settings = Settings::read(&ini).map_err(|error| config_error(&error))?;
+/// Runs a router until it is stopped. What the operator should know goes to `out`; lines that are not imported go to `err`,
+/// logs to standard error.
+pub fn start(
+    paths: &Paths,
+    options: &StartOptions,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<(), Fatal> {
+    let ini = configuration::read(paths)?;
+    let mut settings = Settings::read(&ini).map_err(|error| configuration::error(&error))?;
     logging::start(LogOptions {
         level: options.log_level.unwrap_or(settings.log_level),
         is_from_ini: options.log_level.is_none(),
@@ -47,11 +55,24 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
     for notice in notices(&ini) {
         tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
     }
-    refuse_foreign_state(paths)?;
-    // Held until the router has stopped.
-    let storage = settings.store.is_some().then(|| Storage::open(&paths.data_dir)).transpose()?;
+    // Before anything is changed: a router that cannot start for another reason leaves the other server's files alone.
     let credentials = identity::load(paths, now_secs())?;
     let web = settings.web.as_ref().map(identity::load_web).transpose()?;
+    settings.limits.connections = process_limits::raise_open_files(settings.limits.connections)?;
+    if settings.store.is_some() {
+        takeover::take_over(paths, out, err)?;
+    } else {
+        takeover::warn_of_unread_state(paths);
+    }
+    if options.maintenance {
+        web::write(&settings);
+        check(paths, &CheckOptions::default(), out)?;
+        tell(out, &["Maintenance completed: the server can be started".to_owned()]);
+        return Ok(());
+    }
+    // Held until the router has stopped.
+    let storage = settings.store.is_some().then(|| Storage::open(&paths.data_dir)).transpose()?;
+    let pages = Web::prepare(&settings, web.as_ref())?;
     let shards = shard_count(options.shards.unwrap_or(settings.shards));
     tell(out, &about(&settings, &credentials, shards));
     let id_hash_key = match &storage {
@@ -59,7 +80,6 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
         None => *random()?,
     };
     process_limits::raise_locked_memory();
-    settings.limits.connections = process_limits::raise_open_files(settings.limits.connections);
     let operation = Operation::prepare(paths, &settings, ini)?;
     serve(
         Config {
@@ -67,6 +87,8 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
             shards,
             credentials,
             tls: TlsOptions { x448: settings.tls_x448, web },
+            log_tls_errors: settings.log_tls_errors,
+            pages: pages.pages.clone(),
             versions: versions(),
             id_hash_key,
             allow_new_queues: settings.allow_new_queues,
@@ -87,13 +109,14 @@ pub fn start(paths: &Paths, options: &StartOptions, out: &mut dyn Write) -> Resu
             },
             active_queues: operation.active_queues(),
         },
+        pages,
         operation,
         out,
     )
 }
 
 /// Runs the router until a signal or a failure ends it.
-fn serve(config: Config, operation: Operation, out: &mut dyn Write) -> Result<(), Fatal> {
+fn serve(config: Config, pages: Web, operation: Operation, out: &mut dyn Write) -> Result<(), Fatal> {
     let stop_secs = config.limits.stop_secs;
     let (addresses, entries): (Vec<_>, Vec<_>) =
         config.listen.iter().map(|listener| (listener.address, listener.entry)).unzip();
@@ -111,7 +134,9 @@ fn serve(config: Config, operation: Operation, out: &mut dyn Write) -> Result<()
     }
     let serving = entries.into_iter().zip(router.local_addrs());
     let serving = serving.map(|(entry, address)| listen::serving(entry, *address));
-    tell(out, &serving.collect::<Vec<_>>());
+    let mut lines: Vec<String> = serving.collect();
+    lines.extend(pages.serve()?);
+    tell(out, &lines);
     let joined = router.join();
     operated.finish(joined.is_ok());
     joined.map_err(|error| {
@@ -130,48 +155,6 @@ fn serve(config: Config, operation: Operation, out: &mut dyn Write) -> Result<()
     tracing::info!("since the start: {}", counted.join(" "));
     tell(out, &["Stopped".to_owned()]);
     Ok(())
-}
-
-/// The settings of a router that may be running.
-pub fn read_settings(paths: &Paths) -> Result<Settings, Fatal> {
-    Settings::read(&read_ini(paths)?).map_err(|error| config_error(&error))
-}
-
-pub fn read_ini(paths: &Paths) -> Result<Ini, Fatal> {
-    let path = paths.ini();
-    let mut bytes = Vec::new();
-    // One byte more than is allowed tells that there is too much.
-    let limit = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    let read = File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-    read.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Fatal::new(
-            Reason::Config,
-            format!("the server is not initialized ({} does not exist)", path.display()),
-        )
-        .remedy("Run `smp-server init`."),
-        _ => Fatal::new(Reason::Config, format!("cannot read {}: {error}", path.display())),
-    })?;
-    Ini::parse(&path, &bytes).map_err(|error| config_error(&error))
-}
-
-/// A router that does not read the queues of its predecessor would tell their users that they do not exist.
-fn refuse_foreign_state(paths: &Paths) -> Result<(), Fatal> {
-    for name in ["smp-server-store.log", "smp-server-messages.log", "messages"] {
-        let path = paths.data_dir.join(name);
-        if path.exists() {
-            let message =
-                format!("{} is the state of another server: its queues would be missing", path.display());
-            let remedy = format!(
-                "Run `smp-server import`, or set {DATA_DIR_VARIABLE} to an empty directory to run without them."
-            );
-            return Err(Fatal::new(Reason::Config, message).remedy(remedy));
-        }
-    }
-    Ok(())
-}
-
-pub fn config_error(error: &IniError) -> Fatal {
-    Fatal::new(Reason::Config, error.to_string())
 }
 
 fn versions() -> VersionRange {
@@ -199,7 +182,8 @@ fn about(settings: &Settings, credentials: &RouterCredentials, shards: usize) ->
         format!("Fingerprint: {fingerprint}"),
         format!("Server address: {}", address(&fingerprint, None, &settings.host, &settings.ports)),
     ];
-    lines.extend(settings.source_code.as_ref().map(|uri| format!("Server source code: {uri}")));
+    let source_code = settings.information.source_code.as_ref();
+    lines.extend(source_code.map(|uri| format!("Server source code: {uri}")));
     lines.extend([
         format!("Shards: {shards}"),
         store_line(settings.store),
@@ -262,7 +246,10 @@ fn start_error(error: StartError) -> Fatal {
     match error {
         StartError::Listen { address, source } => listen::error(address, &source),
         StartError::LockedMemory { .. } => Fatal::new(Reason::LockedMemory, message),
-        StartError::IoUring(_) => Fatal::new(Reason::NoIoUring, message),
+        StartError::IoUring(_) => Fatal::new(Reason::NoIoUring, message).remedy(
+            "On a machine: `sysctl kernel.io_uring_disabled=0`. In a container: the seccomp profile of the package, \
+             docs/operations.md has the commands.",
+        ),
         StartError::Tls(_) => Fatal::new(Reason::Certificate, message),
         StartError::Shards(_) | StartError::NoAddress => Fatal::new(Reason::Config, message),
         StartError::Random(_) | StartError::Bell(_) => Fatal::new(Reason::Other, message),
@@ -279,6 +266,8 @@ fn start_error(error: StartError) -> Fatal {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -289,8 +278,8 @@ mod tests {
         };
         let memory = StartError::LockedMemory { shards: 1, needed_bytes: 2, limit_bytes: 1 };
         for (error, reason) in [
-            (listen(io::ErrorKind::AddrInUse), Reason::PortInUse),
-            (listen(io::ErrorKind::PermissionDenied), Reason::PortRefused),
+            (listen(ErrorKind::AddrInUse), Reason::PortInUse),
+            (listen(ErrorKind::PermissionDenied), Reason::PortRefused),
             (memory, Reason::LockedMemory),
             (StartError::IoUring("refused".to_owned()), Reason::NoIoUring),
             (StartError::Tls("bad".to_owned()), Reason::Certificate),

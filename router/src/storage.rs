@@ -144,6 +144,16 @@ impl Storage {
     }
 }
 
+/// Whether an import has written everything, and only its last steps are left: see [`Storage::import_mark`].
+pub fn import_is_nearly_done(data_dir: &Path) -> Result<bool, StorageError> {
+    let path = data_dir.join(DIRECTORY).join(IMPORT_MARK);
+    match fs::metadata(&path) {
+        Ok(mark) => Ok(mark.len() > 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(StorageError::Io { what: "cannot look at", path, source }),
+    }
+}
+
 fn lock(data_dir: &Path, open: &OpenOptions) -> Result<File, StorageError> {
     let path = data_dir.join(LOCK);
     let failed = |source: io::Error| StorageError::Io { what: "cannot lock", path: path.clone(), source };

@@ -7,23 +7,13 @@ mod support;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
 use ringpost_protocol::certificate::{CertificateAuthority, RouterCredentials};
-use support::{Home, stderr, stdout};
+use support::{Home, assert_fails, run_with_input, stderr, stdout};
 
 const INIT: [&str; 5] = ["init", "-y", "--ip", "127.0.0.1", "--no-password"];
 /// Far behind the time of any test run, far before certificates end.
 const NOW_SECS: i64 = 1_900_000_000;
-
-fn assert_fails(output: &Output, code: i32, words: &[&str]) {
-    let errors = stderr(output);
-    assert_eq!(output.status.code(), Some(code), "{errors}");
-    for word in words {
-        assert!(errors.contains(word), "expected {word:?} in:\n{errors}");
-    }
-    assert!(!errors.contains("panicked"), "{errors}");
-}
 
 #[test]
 fn help_is_as_recorded_and_fits_80_columns() {
@@ -32,11 +22,15 @@ fn help_is_as_recorded_and_fits_80_columns() {
     for arguments in [
         &["--help"][..],
         &["init", "--help"],
+        &["cert", "--help"],
         &["start", "--help"],
         &["import", "--help"],
         &["export", "--help"],
         &["check", "--help"],
         &["status", "--help"],
+        &["delete", "--help"],
+        &["journal", "--help"],
+        &["database", "--help"],
     ] {
         let output = home.run(arguments.iter().copied());
         assert!(output.status.success());
@@ -191,29 +185,125 @@ fn without_a_choice_the_password_is_random_and_the_host_is_left_open() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name_and_makes_nothing() {
-    for arguments in [
-        &["cert", "--cn", "x"][..],
-        &["delete"],
-        &["journal", "import"],
-        &["database", "export", "--table", "queues"],
-        &["init", "-y", "--control-port"],
-        &["init", "-y", "--control-port", "5224"],
-        &["init", "-y", "-d", "postgresql://x"],
-        &["init", "-y", "--socks-proxy"],
-        &["init", "-y", "--web-path", "/x"],
-        &["init", "--no-password"],
-        &["start", "-m"],
-        &["start", "--compact-log"],
-        &["start", "--confirm-migrations", "up"],
+fn what_the_reference_has_and_ringpost_does_not_need_is_answered_with_what_to_use() {
+    for (arguments, words) in [
+        (&["journal", "import"][..], &["has no journal", "smp-server import"][..]),
+        (&["journal", "export"], &["smp-server export"]),
+        (&["journal", "delete"], &["may be removed"]),
+        (&["journal"], &["smp-server import", "smp-server export"]),
+        (&["database", "import", "-d", "x"], &["uses no database", "smp-server import"]),
+        (&["database", "export", "--table", "queues"], &["smp-server export"]),
+        (&["database", "delete"], &["psql"]),
+        (&["init", "-y", "-d", "postgresql://x"], &["`smp-server init --database`", "Leave the option out"]),
+        (&["init", "-y", "--schema", "x"], &["`smp-server init --schema`"]),
+        (&["init", "-y", "--pool-size", "10"], &["`smp-server init --pool-size`"]),
+        (&["init", "-y", "--source-code"], &["--source-code needs the URI"]),
     ] {
         let home = Home::new();
-        let output = home.run(arguments.iter().copied());
-        assert_fails(&output, 2, &["not supported yet"]);
+        assert_fails(&home.run(arguments.iter().copied()), 2, words);
         assert_eq!(home.files(), [], "{arguments:?}");
     }
-    let output = Home::new().run(["init", "-y", "-d", "x"]);
-    assert_fails(&output, 2, &["`smp-server init --database`", "docs/compatibility.md"]);
+}
+
+#[test]
+fn more_options_of_init_reach_the_ini() {
+    let home = Home::new();
+    let output = home.run(
+        "init -y --control-port --socks-proxy --own-domains example.com,example.org --web-path /srv/www"
+            .split(' '),
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    let ini = home.read("smp-server.ini");
+    for line in [
+        "control_port = 5224",
+        "socks_proxy = 127.0.0.1:9050",
+        "own_server_domains = example.com example.org",
+        "static_path = /srv/www",
+        "# https =",
+    ] {
+        assert!(ini.lines().any(|l| l == line), "expected {line:?} in:\n{ini}");
+    }
+    let password = |key: &str| ini.lines().find_map(|l| l.strip_prefix(key)).unwrap().to_owned();
+    let (admin, user) =
+        (password("control_port_admin_password = "), password("control_port_user_password = "));
+    assert!(admin.len() >= 24 && user.len() >= 24 && admin != user);
+
+    let home = Home::new();
+    let output =
+        home.run("init -y --control-port 7000 --socks-proxy=user:pw@10.0.0.1:9150 --disable-web".split(' '));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let ini = home.read("smp-server.ini");
+    for line in ["control_port = 7000", "socks_proxy = user:pw@10.0.0.1:9150", "# static_path ="] {
+        assert!(ini.lines().any(|l| l == line), "expected {line:?} in:\n{ini}");
+    }
+}
+
+#[test]
+fn browsers_are_served_if_there_is_a_certificate_for_them() {
+    for (option, served) in [(None, true), (Some("--disable-web"), false)] {
+        let home = Home::new();
+        home.write("web.crt", "");
+        home.write("web.key", "");
+        let output = home.run(["init", "-y"].into_iter().chain(option));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let ini = home.read("smp-server.ini");
+        let certificate = format!("cert = {}", home.config("web.crt").display());
+        for line in ["https = 443", certificate.as_str()] {
+            assert_eq!(ini.lines().any(|l| l == line), served, "{line} in:\n{ini}");
+        }
+    }
+}
+
+#[test]
+fn init_asks_and_enter_takes_the_default() {
+    let home = Home::new();
+    let ask = |input: &str, more: &[&str]| {
+        let mut command = home.smp_server(["init"]);
+        command.args(more);
+        run_with_input(command, input)
+    };
+    // The end of the answers, and answers that make no sense: nothing is made.
+    for input in ["", "\n\n\n", "\nmaybe\n"] {
+        assert_fails(&ask(input, &[]), 2, &["standard input ended"]);
+        assert_eq!(home.files(), []);
+    }
+    let answers =
+        "\nmaybe\nn\ny\na@b\nsecret1\n-- --\nsmp.example.com\nftp://x\nhttps://example.com/src\n/srv/www\n";
+    let output = ask(answers, &["--operator", "Acme", "--source-code", "https://example.com/old"]);
+    let text = stdout(&output);
+    assert!(output.status.success(), "{text}{}", stderr(&output));
+    for complaint in ["answer y or n", "none of @ : /", "letters, digits, hyphens", "begins with https://"] {
+        assert_eq!(text.matches(complaint).count(), 1, "{complaint}: {text}");
+    }
+    let ini = home.read("smp-server.ini");
+    for line in [
+        "enable = off",
+        "log_stats = on",
+        "create_password = secret1",
+        "host = smp.example.com",
+        "source_code = https://example.com/src",
+        "operator = Acme",
+        "static_path = /srv/www",
+    ] {
+        assert!(ini.lines().any(|l| l == line), "expected {line:?} in:\n{ini}");
+    }
+    // It is not asked what cannot be done.
+    assert_fails(&ask("\n", &[]), 5, &["already initialized"]);
+
+    let home = Home::new();
+    let output = run_with_input(home.smp_server(["init"]), &"\n".repeat(7));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let ini = home.read("smp-server.ini");
+    assert!(ini.contains("enable = on\n") && ini.contains("log_stats = off\n"), "{ini}");
+    assert!(ini.contains(&format!("static_path = {}\n", home.data().join("www").display())), "{ini}");
+    assert!(ini.contains("\ncreate_password = ") && ini.contains("host = <hostnames>\n"), "{ini}");
+}
+
+#[test]
+fn options_of_the_haskell_runtime_are_passed_over() {
+    let home = Home::new();
+    let output = home.run(["start", "+RTS", "-N", "-RTS"]);
+    assert_fails(&output, 17, &["note: options of the Haskell runtime are passed over: +RTS -N -RTS"]);
 }
 
 #[test]
@@ -231,6 +321,13 @@ fn wrong_options_are_refused_and_make_nothing() {
         (&["init", "-y", "-n", &"a".repeat(63).as_str().repeat(2)], "expected a domain name"),
         (&["start", "--shards", "0"], "from 1 to 256"),
         (&["start", "--log-level", "loud"], "possible values"),
+        (&["start", "--confirm-migrations", "sideways"], "possible values"),
+        (&["init", "-y", "--control-port", "0"], "1..=65535"),
+        (&["init", "-y", "--control-port", "http"], "invalid digit"),
+        (&["init", "-y", "--socks-proxy", "nowhere"], "socks_proxy = nowhere: expected"),
+        (&["init", "-y", "--own-domains", "a..b"], "own_server_domains = a..b: expected"),
+        (&["cert", "--cn", "two words"], "--cn two words: expected"),
+        (&["cert", "-a", "RSA"], "possible values"),
         (&["serve"], "unrecognized subcommand"),
     ] {
         let home = Home::new();
@@ -243,7 +340,9 @@ fn wrong_options_are_refused_and_make_nothing() {
 fn start_without_init_says_so() {
     let home = Home::new();
     let ini = home.config("smp-server.ini").display().to_string();
-    assert_fails(&home.run(["start"]), 3, &["not initialized", &ini, "smp-server init"]);
+    for command in ["start", "cert"] {
+        assert_fails(&home.run([command]), 17, &["not initialized", &ini, "smp-server init"]);
+    }
 }
 
 #[test]
@@ -274,7 +373,20 @@ fn each_missing_file_is_named() {
         home.run(INIT);
         fs::remove_file(home.config(file)).unwrap();
         let path = home.config(file).display().to_string();
-        assert_fails(&home.run(["start"]), 4, &["cannot read", &path]);
+        assert_fails(&home.run(["start"]), 17, &["cannot read", &path]);
+    }
+}
+
+#[test]
+fn each_file_that_cannot_be_read_is_named() {
+    for file in ["smp-server.ini", "ca.crt", "server.crt", "server.key", "fingerprint"] {
+        let home = Home::new();
+        home.run(INIT);
+        // Root may read everything, but no directory as a file.
+        fs::remove_file(home.config(file)).unwrap();
+        fs::create_dir(home.config(file)).unwrap();
+        let path = home.config(file).display().to_string();
+        assert_fails(&home.run(["start"]), 17, &["cannot read", &path]);
     }
 }
 
@@ -283,17 +395,17 @@ fn files_of_different_identities_are_refused() {
     let (home, other) = (Home::new(), Home::new());
     home.run(INIT);
     other.run(INIT);
-    for (file, words) in [
-        ("fingerprint", &["fingerprint does not match", "Restore ca.crt"][..]),
-        ("server.key", &["server key", "does not belong"]),
-        ("ca.crt", &["certificate"]),
-        ("server.crt", &["certificate"]),
+    for (file, code, words) in [
+        ("fingerprint", 18, &["fingerprint does not match", "Restore ca.crt"][..]),
+        ("server.key", 4, &["server key", "does not belong"]),
+        ("ca.crt", 4, &["certificate"]),
+        ("server.crt", 4, &["certificate"]),
     ] {
         let good = home.read(file);
         home.write(file, &other.read(file));
-        assert_fails(&home.run(["start"]), 4, words);
+        assert_fails(&home.run(["start"]), code, words);
         home.write(file, "-----BEGIN NOTHING-----\n");
-        assert_fails(&home.run(["start"]), 4, &[file]);
+        assert_fails(&home.run(["start"]), code, &[file]);
         home.write(file, &good);
     }
 }

@@ -30,7 +30,7 @@ fn keys_table() -> String {
         };
         let status = match key.support {
             Support::Works => "works",
-            Support::NotYet => "not yet",
+            Support::NoEffect(why) => why,
         };
         lines.push(format!("| `{}` | {default} | {} | {status} |", key.name, key.meaning));
     }

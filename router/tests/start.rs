@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
-use support::{Home, Running, free_port, stderr};
+use support::{Home, Running, assert_fails, free_port, stderr, stdout};
 
 #[test]
 fn a_router_says_who_it_is_and_accepts_connections() {
@@ -101,16 +101,17 @@ fn the_password_is_not_printed_by_start() {
 #[test]
 fn what_the_ini_asks_for_in_vain_is_logged_with_its_line() {
     let home = Home::initialized(free_port());
-    let ini = home.read("smp-server.ini").replace("websockets = off", "log_tls_errors = on\nsockets = 1");
+    let ini =
+        home.read("smp-server.ini").replace("restore_messages = on", "restore_messages = off\nsockets = 1");
     home.write("smp-server.ini", &ini);
-    let line = 1 + ini.lines().position(|line| line == "log_tls_errors = on").unwrap();
+    let line = 1 + ini.lines().position(|line| line == "restore_messages = off").unwrap();
     let router = Running::start(home.smp_server(["start"]));
     router.signal(Signal::TERM);
     let (_, _, errors) = router.wait();
     let ini = home.config("smp-server.ini").display().to_string();
     for words in [
-        format!("{ini}:{line}: [TRANSPORT] log_tls_errors is not supported yet, and ignored"),
-        format!("{ini}:{}: [TRANSPORT] sockets is unknown, and ignored", line + 1),
+        format!("{ini}:{line}: [STORE_LOG] restore_messages has no effect"),
+        format!("{ini}:{}: [STORE_LOG] sockets is unknown, and ignored", line + 1),
     ] {
         assert!(errors.contains(&words), "expected {words:?} in:\n{errors}");
     }
@@ -135,22 +136,6 @@ fn a_second_router_is_kept_out_of_the_data_directory() {
     assert!(stderr(&second).contains("ringpost.lock"), "{}", stderr(&second));
     drop(running);
     drop(Running::start(home.smp_server(["start"])));
-}
-
-#[test]
-fn queues_of_the_reference_are_not_passed_over() {
-    for name in ["smp-server-store.log", "smp-server-messages.log"] {
-        let home = Home::initialized(free_port());
-        let path = home.data().join(name);
-        std::fs::write(&path, "").unwrap();
-        let output = home.run(["start"]);
-        let errors = stderr(&output);
-        assert_eq!(output.status.code(), Some(3), "{errors}");
-        assert!(
-            errors.contains(&path.display().to_string()) && errors.contains("SMP_SERVER_LOG_PATH"),
-            "{errors}"
-        );
-    }
 }
 
 #[test]
@@ -214,6 +199,32 @@ fn too_little_locked_memory_has_its_own_exit_code() {
     let errors = stderr(&output);
     assert_eq!(output.status.code(), Some(8), "{errors}");
     assert!(errors.contains("locked memory") && errors.contains("ulimit -l"), "{errors}");
+}
+
+#[test]
+fn too_few_descriptors_have_their_own_exit_code() {
+    let home = Home::initialized(free_port());
+    let mut shell = home.command("sh");
+    shell.args(["-c", "ulimit -n 1000 && exec \"$0\" start", env!("CARGO_BIN_EXE_smp-server")]);
+    let output = shell.output().unwrap();
+    assert_fails(&output, 20, &["1000 open files are allowed", "LimitNOFILE", "ulimit -n"]);
+    let errors = stderr(&output);
+    assert_eq!(errors.lines().filter(|line| !line.contains(" WARN ")).count(), 2, "{errors}");
+}
+
+#[test]
+fn maintenance_looks_and_ends() {
+    let home = Home::initialized(free_port());
+    for options in
+        [&["--maintenance"][..], &["-m", "--compact-log", "--confirm-migrations", "up", "--skip-warnings"]]
+    {
+        let output = home.run(["start"].iter().chain(options).copied());
+        let text = stdout(&output);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(text.contains("Maintenance completed") && !text.contains("Serving"), "{text}");
+    }
+    std::fs::remove_file(home.config("server.key")).unwrap();
+    assert_fails(&home.run(["start", "-m"]), 17, &["server.key"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use support::{Home, Running, free_port, openssl, stderr};
+use support::{Home, Running, assert_fails, free_port, openssl, stderr};
 
 const KINDS: [&[&str]; 2] =
     [&["-newkey", "rsa:2048"], &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]];
@@ -116,20 +116,13 @@ fn files_that_cannot_be_used_stop_the_start() {
     let port = free_port();
     let home = home(port, KINDS[1]);
     with_web(&home, port);
-    let refused = |words: &[&str]| {
-        let output = home.run(["start"]);
-        let errors = stderr(&output);
-        assert_eq!(output.status.code(), Some(4), "{errors}");
-        for word in words {
-            assert!(errors.contains(word), "expected {word:?} in:\n{errors}");
-        }
-    };
+    let refused = |code, words: &[&str]| assert_fails(&home.run(["start"]), code, words);
     let key = home.config("web.key");
     fs::copy(home.config("server.key"), &key).unwrap();
-    refused(&["web.crt", "web.key", "does not belong to the certificate", "[WEB] https"]);
+    refused(4, &["web.crt", "web.key", "does not belong to the certificate", "[WEB] https"]);
     fs::remove_file(&key).unwrap();
-    refused(&["cannot read", key.to_str().unwrap(), "[WEB] https"]);
+    refused(17, &["cannot read", key.to_str().unwrap(), "[WEB] https"]);
     fs::write(home.config("web.crt"), "no PEM").unwrap();
     fs::write(&key, "no PEM").unwrap();
-    refused(&["there is no certificate in the file"]);
+    refused(4, &["there is no certificate in the file"]);
 }

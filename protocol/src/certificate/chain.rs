@@ -102,6 +102,11 @@ impl<'a> Certificate<'a> {
             && issuer.verify(self.0.tbs_certificate.as_ref(), &self.0.signature_value.data)
     }
 
+    /// The first common name of the subject.
+    pub fn common_name(&self) -> Option<&str> {
+        self.0.subject().iter_common_name().next().and_then(|name| name.as_str().ok())
+    }
+
     /// First second of validity, Unix time.
     pub fn not_before_secs(&self) -> i64 {
         self.0.validity().not_before.timestamp()

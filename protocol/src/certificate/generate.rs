@@ -6,9 +6,9 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::ParsedExtension;
 use zeroize::Zeroizing;
 
-use super::chain::Certificate;
+use super::chain::{Certificate, ChainError};
 use super::credentials::{CredentialsError, PemInput, certificates, private_key};
-use super::key::SigningKey;
+use super::key::{SignatureAlgorithm, SigningKey};
 use super::write::{NewCertificate, Purpose, key_identifier, name};
 use super::{FINGERPRINT_BYTES, fingerprint, pem};
 
@@ -53,6 +53,31 @@ pub struct IssuedCertificate {
 impl std::fmt::Debug for IssuedCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("IssuedCertificate").finish_non_exhaustive()
+    }
+}
+
+/// What a new server certificate takes over from the one that it replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldCertificate {
+    /// In the file. With several the issuer is one of them.
+    pub certificates: usize,
+    /// The common name of the first.
+    pub name: Option<String>,
+    /// Of its key. None: neither of ours.
+    pub algorithm: Option<SignatureAlgorithm>,
+}
+
+impl OldCertificate {
+    /// From the text of `server.crt`. Its validity does not matter.
+    pub fn from_pem(certificate_pem: &str) -> Result<Self, CredentialsError> {
+        let found = certificates(certificate_pem, PemInput::ServerCertificate)?;
+        let first = found.first().and_then(|der| Certificate::parse(der));
+        let first = first.ok_or(ChainError::Malformed { certificate: 0 })?;
+        Ok(Self {
+            certificates: found.len(),
+            name: first.common_name().map(str::to_owned),
+            algorithm: first.verifying_key().ok().map(|key| key.algorithm()),
+        })
     }
 }
 

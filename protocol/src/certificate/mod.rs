@@ -30,7 +30,7 @@ pub use chain::{
     ChainError, router_identity, service_identity, verify_chain, verify_router_chain, verify_service_chain,
 };
 pub use credentials::{CredentialsError, RouterCredentials};
-pub use generate::{CertificateAuthority, GenerateError, IssuedCertificate};
+pub use generate::{CertificateAuthority, GenerateError, IssuedCertificate, OldCertificate};
 pub use key::{KeyError, SignatureAlgorithm, SigningKey, VerifyingKey};
 pub use signed_key::{SignedKeyError, sign_key, verify_signed_key};
 pub use web::{WebCertificate, WebCertificateError};

@@ -2,13 +2,15 @@
 //! about the router's identity.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::chain::Certificate;
 use super::credentials::pem_problem;
 
 /// Why the files of a web certificate cannot be used. The texts are meant for the operator.
@@ -26,9 +28,10 @@ pub enum WebCertificateError {
     Mismatch,
 }
 
-/// A chain with the key of its first certificate.
+/// A chain with the key of its first certificate. Clones are the same certificate: one that is [renewed](Self::renew) is
+/// shown to the next browser by whoever has a clone.
 #[derive(Clone)]
-pub struct WebCertificate(pub(crate) Arc<CertifiedKey>);
+pub struct WebCertificate(Arc<RwLock<Arc<CertifiedKey>>>);
 
 impl WebCertificate {
     /// From PEM: the chain, leaf first, and the key in PKCS#8, PKCS#1 or SEC1 form. Whether browsers will trust it is not
@@ -47,13 +50,36 @@ impl WebCertificate {
             rustls::Error::InconsistentKeys(_) => WebCertificateError::Mismatch,
             _ => WebCertificateError::Certificate("it is not valid X.509".into()),
         })?;
-        Ok(Self(Arc::new(certified)))
+        Ok(Self(Arc::new(RwLock::new(Arc::new(certified)))))
+    }
+
+    /// Puts another certificate in the place of this one.
+    pub fn renew(&self, other: &Self) {
+        let other = other.current();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = other;
+    }
+
+    /// The Unix time after which browsers refuse it.
+    pub fn not_after_secs(&self) -> i64 {
+        let current = self.current();
+        let leaf = current.cert.first().and_then(|der| Certificate::parse(der));
+        leaf.map_or(i64::MAX, |leaf| leaf.not_after_secs())
+    }
+
+    fn current(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ResolvesServerCert for WebCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
     }
 }
 
 impl fmt::Debug for WebCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "web chain of {} certificates", self.0.cert.len())
+        write!(f, "web chain of {} certificates", self.current().cert.len())
     }
 }
 
@@ -77,6 +103,20 @@ mod tests {
             let loaded = WebCertificate::from_pem(&certificate.repeat(2), &key).unwrap();
             assert_eq!(format!("{loaded:?}"), "web chain of 2 certificates");
         }
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_the_one_of_all_clones() {
+        let loaded = |certificates: usize| {
+            let (certificate, key) = made(&rcgen::PKCS_ECDSA_P256_SHA256);
+            WebCertificate::from_pem(&certificate.repeat(certificates), &key).unwrap()
+        };
+        let (old, new) = (loaded(1), loaded(2));
+        let clone = old.clone();
+        old.renew(&new);
+        assert_eq!(format!("{clone:?}"), "web chain of 2 certificates");
+        assert!(Arc::ptr_eq(&clone.current(), &new.current()));
+        assert!(clone.not_after_secs() > 0);
     }
 
     #[test]

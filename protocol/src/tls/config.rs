@@ -7,7 +7,7 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
@@ -46,12 +46,8 @@ pub fn server_config_with(
 /// The configuration for clients that name the router (by SNI): browsers. They see the web certificate, and are asked for
 /// none, since they would ask their user.
 pub fn web_server_config(certificate: &WebCertificate) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_of(
-        Arc::clone(&certificate.0),
-        WebPkiClientVerifier::no_client_auth(),
-        &ALPN_WEB,
-        web_provider(),
-    )
+    let nobody = WebPkiClientVerifier::no_client_auth();
+    server_config_of(Arc::new(certificate.clone()), nobody, &ALPN_WEB, web_provider())
 }
 
 /// The configuration for WebSocket clients that need no web certificate: they see the router's own.
@@ -60,8 +56,8 @@ pub fn websocket_server_config(credentials: &RouterCredentials) -> Result<Arc<Se
     server_config_of(own_certificate(credentials), nobody, &ALPN_WEB, web_provider())
 }
 
-fn own_certificate(credentials: &RouterCredentials) -> Arc<CertifiedKey> {
-    certified(&credentials.chain, &credentials.key)
+fn own_certificate(credentials: &RouterCredentials) -> Arc<dyn ResolvesServerCert> {
+    Arc::new(SingleCertAndKey::from(certified(&credentials.chain, &credentials.key)))
 }
 
 fn certified(chain: &[CertificateDer<'static>], key: &SigningKey) -> Arc<CertifiedKey> {
@@ -69,7 +65,7 @@ fn certified(chain: &[CertificateDer<'static>], key: &SigningKey) -> Arc<Certifi
 }
 
 fn server_config_of(
-    certificate: Arc<CertifiedKey>,
+    certificate: Arc<dyn ResolvesServerCert>,
     clients: Arc<dyn ClientCertVerifier>,
     alpn: &[&[u8]],
     provider: Arc<CryptoProvider>,
@@ -77,7 +73,7 @@ fn server_config_of(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(clients)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
+        .with_cert_resolver(certificate);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -1,4 +1,5 @@
-//! The HTTP request with which a web client begins, and the answers: a WebSocket, or a page.
+//! The HTTP request with which a web client begins, and the answers: a WebSocket, or a page. Which pages there are is told
+//! by [`pages`](super::pages).
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -17,10 +18,6 @@ const ACCEPT_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const KEY_BYTES: usize = 16;
 const WEBSOCKET_VERSION: &str = "13";
 
-const PAGE: &str = include_str!("page.html");
-const NOT_FOUND_PAGE: &str =
-    "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Not found</title>\n<p>There is no such page.\n";
-
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -31,21 +28,25 @@ pub enum Request {
         /// What the router is to sign in its hello. Anything that is not 32 bytes counts as absent.
         challenge: Option<[u8; CHALLENGE_BYTES]>,
     },
-    /// Anything else.
-    Page(Answer),
+    /// A page: the answer ends the connection.
+    Page(PageRequest),
+    /// Nothing that is served: the answer ends the connection.
+    Refused(Refusal),
 }
 
-/// A page or a refusal: all of them end the connection.
+/// What a GET or a HEAD asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Decoded, without the query; it begins with `/`. Not checked in any other way.
+    pub path: String,
+    /// False for HEAD.
+    pub with_body: bool,
+    /// The field `If-None-Match`: the versions that the client has.
+    pub has_versions: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The information page, to a GET or a HEAD.
-    Page {
-        with_body: bool,
-    },
-    /// No page has this path.
-    NotFound {
-        with_body: bool,
-    },
+pub enum Refusal {
     BadRequest,
     MethodNotAllowed,
     /// A WebSocket of another version.
@@ -57,12 +58,12 @@ pub enum Answer {
 pub fn read_request(bytes: &[u8]) -> Option<(Request, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    let refused = |answer| Some((Request::Page(answer), bytes.len()));
+    let refused = |refusal| Some((Request::Refused(refusal), bytes.len()));
     match request.parse(bytes) {
         Ok(httparse::Status::Complete(head)) if head <= HEAD_BYTES_MAX => Some((decide(&request), head)),
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => None,
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => refused(Answer::HeadTooLong),
-        Err(_) => refused(Answer::BadRequest),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => refused(Refusal::HeadTooLong),
+        Err(_) => refused(Refusal::BadRequest),
     }
 }
 
@@ -80,21 +81,45 @@ fn decide(request: &httparse::Request<'_, '_>) -> Request {
                 || request.version != Some(1)
                 || values(request, "host").next().is_none() =>
             {
-                Request::Page(Answer::BadRequest)
+                Request::Refused(Refusal::BadRequest)
             }
-            _ if !has("sec-websocket-version", WEBSOCKET_VERSION) => Request::Page(Answer::UpgradeRequired),
+            _ if !has("sec-websocket-version", WEBSOCKET_VERSION) => {
+                Request::Refused(Refusal::UpgradeRequired)
+            }
             Ok(bytes) if bytes.len() == KEY_BYTES => {
                 Request::WebSocket { accept: accept(key), challenge: challenge(query) }
             }
-            _ => Request::Page(Answer::BadRequest),
+            _ => Request::Refused(Refusal::BadRequest),
         };
     }
-    let with_body = method != "HEAD";
-    Request::Page(match (method, path) {
-        ("GET" | "HEAD", "/") => Answer::Page { with_body },
-        ("GET" | "HEAD", _) => Answer::NotFound { with_body },
-        _ => Answer::MethodNotAllowed,
-    })
+    if !matches!(method, "GET" | "HEAD") {
+        return Request::Refused(Refusal::MethodNotAllowed);
+    }
+    match decoded(path) {
+        Some(path) if path.starts_with('/') => Request::Page(PageRequest {
+            path,
+            with_body: method == "GET",
+            has_versions: values(request, "if-none-match").collect::<Vec<_>>().join(","),
+        }),
+        _ => Request::Refused(Refusal::BadRequest),
+    }
+}
+
+/// Without percent signs. None if that gives no text, or one with control characters.
+fn decoded(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        rest = more;
+        if *first == b'%' {
+            let digit = |at: usize| char::from(*more.get(at)?).to_digit(16);
+            bytes.push(u8::try_from(digit(0)? * 16 + digit(1)?).ok()?);
+            rest = more.get(2..)?;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
 /// The values of a header field, which may come several times.
@@ -130,34 +155,37 @@ pub fn switching_protocols(accept: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-impl Answer {
+impl Refusal {
     /// The response. `now_secs` is Unix time.
     pub fn response(self, now_secs: u64) -> Vec<u8> {
-        let (status, more, body) = match self {
-            Self::Page { .. } => ("200 OK", "", PAGE),
-            Self::NotFound { .. } => ("404 Not Found", "", NOT_FOUND_PAGE),
-            Self::BadRequest => ("400 Bad Request", "", ""),
-            Self::MethodNotAllowed => ("405 Method Not Allowed", "allow: GET, HEAD\r\n", ""),
+        let (status, more) = match self {
+            Self::BadRequest => ("400 Bad Request", ""),
+            Self::MethodNotAllowed => ("405 Method Not Allowed", "allow: GET, HEAD\r\n"),
             Self::UpgradeRequired => {
-                ("426 Upgrade Required", "upgrade: websocket\r\nsec-websocket-version: 13\r\n", "")
+                ("426 Upgrade Required", "upgrade: websocket\r\nsec-websocket-version: 13\r\n")
             }
-            Self::HeadTooLong => ("431 Request Header Fields Too Large", "", ""),
+            Self::HeadTooLong => ("431 Request Header Fields Too Large", ""),
         };
-        let kind = if body.is_empty() { "" } else { "content-type: text/html; charset=utf-8\r\n" };
         let connection = if self == Self::UpgradeRequired { "upgrade, close" } else { "close" };
-        let shown = match self {
-            Self::Page { with_body: false } | Self::NotFound { with_body: false } => "",
-            _ => body,
-        };
-        format!(
-            "HTTP/1.1 {status}\r\ndate: {}\r\n{more}{kind}content-length: {}\r\ncache-control: no-store\r\n\
-             content-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n\
-             x-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\nconnection: {connection}\r\n\r\n{shown}",
-            date(now_secs),
-            body.len()
+        response_head(
+            status,
+            &format!("{more}cache-control: no-store\r\nconnection: {connection}\r\n"),
+            Some(0),
+            now_secs,
         )
-        .into_bytes()
     }
+}
+
+/// The head of a response: status line, date, what all responses have, and `fields`, each with its line end. With the length
+/// of the body, unless there is none by nature.
+pub(super) fn response_head(status: &str, fields: &str, length: Option<usize>, now_secs: u64) -> Vec<u8> {
+    let length = length.map(|length| format!("content-length: {length}\r\n")).unwrap_or_default();
+    format!(
+        "HTTP/1.1 {status}\r\ndate: {}\r\n{length}{fields}x-content-type-options: nosniff\r\n\
+         referrer-policy: no-referrer\r\n\r\n",
+        date(now_secs)
+    )
+    .into_bytes()
 }
 
 /// RFC 9110, 5.6.7.

@@ -1,17 +1,21 @@
 //! The command line of `smp-server`. Names are those of the reference implementation; what this version does not do yet
 //! is refused by name.
 
+mod certificate;
 mod init;
+pub mod interview;
 mod migrate;
 mod start;
 mod status;
 mod unsupported;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use interview::Interview;
 
 use crate::exit::{Fatal, Reason};
 use crate::paths::{CONFIG_DIR_DEFAULT, CONFIG_DIR_VARIABLE, DATA_DIR_DEFAULT, DATA_DIR_VARIABLE, Paths};
@@ -36,8 +40,10 @@ struct CommandLine {
 enum Command {
     /// Make keys, certificates and the configuration of a new server
     Init(Box<init::InitArguments>),
+    /// Make a new online certificate and key; the server's address stays
+    Cert(certificate::CertificateArguments),
     /// Start the server
-    Start(start::StartArguments),
+    Start(Box<start::StartArguments>),
     /// Take queues and messages over from a server of the reference implementation
     Import(migrate::ImportArguments),
     /// Write queues and messages for a server of the reference implementation
@@ -46,9 +52,12 @@ enum Command {
     Check(migrate::CheckArguments),
     /// Show what the running server does, as its control port tells it
     Status(status::StatusArguments),
+    /// Delete configuration, keys, queues and messages
+    Delete,
 }
 
-fn parser() -> clap::Command {
+/// The parser of the command line; manuals are made of it.
+pub fn parser() -> clap::Command {
     let environment = format!(
         "Environment:\n  {CONFIG_DIR_VARIABLE}  configuration and keys (default {CONFIG_DIR_DEFAULT})\n  \
          {DATA_DIR_VARIABLE}  state (default {DATA_DIR_DEFAULT})"
@@ -64,9 +73,15 @@ fn parser() -> clap::Command {
 /// Runs the command line of this process to its end.
 pub fn main(
     arguments: impl IntoIterator<Item = OsString>,
+    input: &mut dyn BufRead,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitCode {
+    let (arguments, foreign) = without_runtime_options(arguments);
+    if !foreign.is_empty() {
+        // Unit files of the reference have them.
+        let _ = writeln!(err, "note: options of the Haskell runtime are passed over: {}", foreign.join(" "));
+    }
     let matches = match parser().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
@@ -76,7 +91,7 @@ pub fn main(
             return if error.use_stderr() { ExitCode::from(Reason::Usage.code()) } else { ExitCode::SUCCESS };
         }
     };
-    match run(&matches, out, err) {
+    match run(&matches, input, out, err) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
             let _ = writeln!(err, "{fatal}");
@@ -85,23 +100,50 @@ pub fn main(
     }
 }
 
-fn run(matches: &clap::ArgMatches, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Fatal> {
+fn run(
+    matches: &clap::ArgMatches,
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<(), Fatal> {
     unsupported::refuse(matches)?;
     let line = CommandLine::from_arg_matches(matches).map_err(|error| {
         Fatal::new(Reason::Usage, error.to_string().trim_start_matches("error: ").to_owned())
     })?;
     let paths = Paths::from_environment();
     match line.command {
-        Command::Init(arguments) => crate::init::init(&paths, &arguments.options()?, out),
-        Command::Start(arguments) => crate::start::start(&paths, &arguments.options(), out),
+        Command::Init(arguments) => {
+            crate::init::refuse_to_overwrite(&paths)?;
+            let options = arguments.options(&paths, &mut Interview::new(input, out))?;
+            crate::init::init(&paths, &options, out)
+        }
+        Command::Cert(arguments) => crate::certificates::renew(&paths, &arguments.options()?, out),
+        Command::Start(arguments) => crate::start::start(&paths, &arguments.options(), out, err),
         Command::Import(arguments) => crate::migrate::import::import(&paths, &arguments.options(), out, err),
         Command::Export(arguments) => crate::migrate::export::export(&paths, &arguments.options(), out, err),
         Command::Status(arguments) => {
-            let settings = crate::start::read_settings(&paths)?;
+            let settings = crate::configuration::settings(&paths)?;
             crate::operator::status::status(&settings, &arguments.options(), out)
         }
         Command::Check(arguments) => crate::migrate::check::check(&paths, &arguments.options(), out),
+        Command::Delete => crate::removal::delete(&paths, &mut Interview::new(input, out)),
     }
+}
+
+/// Takes out what stands from `+RTS` to `-RTS`, or to the end. Gives the rest, and what was taken out.
+fn without_runtime_options(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<String>) {
+    let (mut kept, mut foreign) = (Vec::new(), Vec::new());
+    let mut inside = false;
+    for argument in arguments {
+        inside |= argument == "+RTS";
+        if inside {
+            inside = argument != "-RTS";
+            foreign.push(argument.to_string_lossy().into_owned());
+        } else {
+            kept.push(argument);
+        }
+    }
+    (kept, foreign)
 }
 
 #[cfg(test)]
@@ -111,5 +153,17 @@ mod tests {
     #[test]
     fn the_parser_is_consistent() {
         parser().debug_assert();
+    }
+
+    #[test]
+    fn options_of_another_runtime_are_taken_out() {
+        let take = |words: &[&str]| {
+            let (kept, foreign) = without_runtime_options(words.iter().map(Into::into));
+            (kept.join(" ".as_ref()).into_string().unwrap_or_default(), foreign.join(" "))
+        };
+        let both = |kept: &str, foreign: &str| (kept.to_owned(), foreign.to_owned());
+        assert_eq!(take(&["x", "start"]), both("x start", ""));
+        assert_eq!(take(&["x", "start", "+RTS", "-N", "-RTS", "-m"]), both("x start -m", "+RTS -N -RTS"));
+        assert_eq!(take(&["x", "start", "+RTS", "-A16m"]), both("x start", "+RTS -A16m"));
     }
 }

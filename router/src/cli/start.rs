@@ -19,9 +19,27 @@ pub struct StartArguments {
     #[arg(long)]
     skip_damaged: bool,
 
+    /// Do all that a start does up to serving clients, then end
+    #[arg(short, long)]
+    maintenance: bool,
+
     /// Start in spite of warnings (the server always does)
     #[arg(long)]
     skip_warnings: bool,
+
+    /// Compact the store log (the server does so all the time)
+    #[arg(long)]
+    compact_log: bool,
+
+    /// Confirm migrations of a database (there is none)
+    #[arg(long, value_name = "CONFIRM_MIGRATIONS")]
+    confirm_migrations: Option<Migrations>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Migrations {
+    Up,
+    Down,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -43,6 +61,7 @@ impl StartArguments {
         StartOptions {
             shards: self.shards,
             skip_damaged: self.skip_damaged,
+            maintenance: self.maintenance,
             log_level: self.log_level.map(|level| match level {
                 Level::Error => LogLevel::Error,
                 Level::Warn => LogLevel::Warn,

@@ -15,7 +15,9 @@ use crate::files::{self, NewFile};
 use crate::ini::{Ini, IniError};
 use crate::paths::Paths;
 use crate::random::random;
-use crate::settings::keys::{AUTH, INACTIVE_CLIENTS, INFORMATION, RINGPOST, STORE_LOG, TRANSPORT};
+use crate::settings::keys::{
+    AUTH, INACTIVE_CLIENTS, INFORMATION, PROXY, RINGPOST, STORE_LOG, TRANSPORT, WEB,
+};
 use crate::settings::{HOST_PLACEHOLDER, Settings, notices};
 use crate::version;
 
@@ -33,8 +35,17 @@ pub struct InitOptions {
     pub daily_stats: bool,
     /// Of both keys and certificates.
     pub sign_algorithm: SignatureAlgorithm,
+    /// With passwords of its own.
+    pub control_port: Option<u16>,
+    pub socks_proxy: Option<String>,
+    /// Separated by spaces.
+    pub own_domains: Option<String>,
     /// Keys and values of `[INFORMATION]`.
     pub information: Vec<(&'static str, String)>,
+    /// The directory of the pages for browsers. None: the usual one.
+    pub web_path: Option<String>,
+    /// Whether browsers may be served, if there is a certificate for them.
+    pub web: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +92,7 @@ pub fn init(paths: &Paths, options: &InitOptions, out: &mut dyn Write) -> Result
         ServerName::Given(name) => (name.as_str(), name.as_str()),
         ServerName::Unknown => (HOST_PLACEHOLDER, "127.0.0.1"),
     };
-    let values = values(options, host, password.as_deref());
+    let values = values(paths, options, host, password.as_deref())?;
     refuse_control_characters(&values)?;
     let ini_text = template::ini_text(&values);
     // Read back as `start` will: an option that makes no sense is refused before anything is written.
@@ -99,7 +110,7 @@ pub fn init(paths: &Paths, options: &InitOptions, out: &mut dyn Write) -> Result
 }
 
 /// An identity that is lost cannot be made again: its users would have to be told a new address.
-fn refuse_to_overwrite(paths: &Paths) -> Result<(), Fatal> {
+pub fn refuse_to_overwrite(paths: &Paths) -> Result<(), Fatal> {
     for path in paths.init_files() {
         let exists = path.try_exists().map_err(|error| {
             Fatal::new(Reason::Files, format!("cannot look for {}: {error}", path.display()))
@@ -142,7 +153,7 @@ fn make_identity(certificate_name: &str, algorithm: SignatureAlgorithm) -> Resul
     Ok(Identity { authority, server, fingerprint })
 }
 
-fn new_key(algorithm: SignatureAlgorithm) -> Result<SigningKey, Fatal> {
+pub fn new_key(algorithm: SignatureAlgorithm) -> Result<SigningKey, Fatal> {
     Ok(match algorithm {
         SignatureAlgorithm::Ed25519 => SigningKey::ed25519(&*random()?),
         SignatureAlgorithm::Ed448 => SigningKey::ed448(&*random()?),
@@ -171,7 +182,12 @@ fn write_files(paths: &Paths, identity: &Identity, ini_text: &str) -> Result<(),
 }
 
 /// The values that the ini gets; everything else in it is commented out.
-fn values(options: &InitOptions, host: &str, password: Option<&str>) -> Vec<Set> {
+fn values(
+    paths: &Paths,
+    options: &InitOptions,
+    host: &str,
+    password: Option<&str>,
+) -> Result<Vec<Set>, Fatal> {
     let set = |section, key, value: &str| Set { section, key, value: value.to_owned() };
     let switch = |on| if on { "on" } else { "off" };
     let mut values = vec![
@@ -193,7 +209,33 @@ fn values(options: &InitOptions, host: &str, password: Option<&str>) -> Vec<Set>
     values.extend(options.information.iter().map(|(key, value)| set(INFORMATION, key, value)));
     values.extend(password.map(|password| set(AUTH, "create_password", password)));
     values.extend(options.listen.as_deref().map(|listen| set(RINGPOST, "listen", listen)));
-    values
+    if let Some(port) = options.control_port {
+        values.push(set(TRANSPORT, "control_port", &port.to_string()));
+        for key in ["control_port_admin_password", "control_port_user_password"] {
+            values.push(set(AUTH, key, &random_password()?));
+        }
+    }
+    values.extend(options.socks_proxy.as_deref().map(|proxy| set(PROXY, "socks_proxy", proxy)));
+    values.extend(options.own_domains.as_deref().map(|domains| set(PROXY, "own_server_domains", domains)));
+    values.extend(web_values(paths, options)?);
+    Ok(values)
+}
+
+/// The reference has browsers served in any case, and then does not start without their certificate.
+fn web_values(paths: &Paths, options: &InitOptions) -> Result<Vec<Set>, Fatal> {
+    let set = |key, value: String| Set { section: WEB, key, value };
+    if !options.web {
+        return Ok(options.web_path.iter().map(|path| set("static_path", path.clone())).collect());
+    }
+    let path = options.web_path.clone().unwrap_or_else(|| paths.static_pages().display().to_string());
+    let mut values = vec![set("static_path", path)];
+    let (certificate, key) = (paths.web_certificate(), paths.web_key());
+    if files::exists(&certificate)? && files::exists(&key)? {
+        values.push(set("https", "443".to_owned()));
+        values.push(set("cert", certificate.display().to_string()));
+        values.push(set("key", key.display().to_string()));
+    }
+    Ok(values)
 }
 
 struct Report<'a> {
@@ -230,7 +272,8 @@ impl Report<'_> {
                 address(&self.identity.fingerprint, password, &settings.host, &settings.ports)
             ),
         ]);
-        lines.extend(settings.source_code.as_ref().map(|uri| format!("Server source code: {uri}")));
+        let source_code = settings.information.source_code.as_ref();
+        lines.extend(source_code.map(|uri| format!("Server source code: {uri}")));
         lines.push(String::new());
         lines.join("\n")
     }

@@ -13,10 +13,11 @@ use ringpost_store::{BodyPlace, Content, Link, Message, Queue, Service, Status};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::files::{BUFFER_BYTES, MESSAGES_LOG, NOTIFICATIONS_LOG, STORE_LOG, exists, sync_directory};
+use super::files::{BUFFER_BYTES, MESSAGES_LOG, NOTIFICATIONS_LOG, STORE_LOG, sync_directory};
 use super::{Holdings, chain, read_log, tell};
 use crate::exit::{Fatal, Reason};
 use crate::files::SECRET_MODE;
+use crate::files::exists;
 use crate::paths::Paths;
 use crate::reference::{
     MessageContent, MessageLine, NotificationLine, Notifier, QueueRecord, QueueStatus, ServiceRecord,

@@ -1,16 +1,17 @@
 //! The reference's files in a directory: which there are, and names for those that are done with.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Fatal, Reason};
+use crate::files::exists;
 
 pub const STORE_LOG: &str = "smp-server-store.log";
 pub const MESSAGES_LOG: &str = "smp-server-messages.log";
 pub const NOTIFICATIONS_LOG: &str = "smp-server-ntfs.log";
 /// Where the reference keeps messages in files of its own, if it is told to.
-const MESSAGES_JOURNAL: &str = "messages";
+pub const MESSAGES_JOURNAL: &str = "messages";
 
 /// Files are read and written in steps of this.
 pub const BUFFER_BYTES: usize = 1 << 20;
@@ -78,15 +79,6 @@ impl Sources {
     pub fn iter(&self) -> impl Iterator<Item = &Source> {
         let more = [self.messages.as_ref(), self.notifications.as_ref()];
         std::iter::once(&self.store).chain(more.into_iter().flatten())
-    }
-}
-
-pub fn exists(path: &Path) -> Result<bool, Fatal> {
-    // A link that leads nowhere is there too.
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Fatal::new(Reason::Files, format!("cannot look at {}: {error}", path.display()))),
     }
 }
 

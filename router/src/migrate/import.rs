@@ -4,23 +4,22 @@
 //! was read back, and the reference's files have their new names. So an import that is interrupted at any point is
 //! either done again, or only its end is.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ringpost_store::BodyPlace;
 use ringpost_store::log::FileName;
 
-use super::files::{Sources, exists, imported_name, sync_directory};
+use super::files::{Sources, imported_name, sync_directory};
 use super::filling::Filler;
 use super::mark::{Mark, Renaming, rename_all};
 use super::reading::{self, Notifications};
 use super::report::{LineCounts, Report};
 use super::writer::LogWriter;
 use super::{Holdings, read_log, tell};
+use crate::configuration;
 use crate::exit::{Fatal, Reason};
-use crate::ini::{FILE_BYTES_MAX, Ini};
 use crate::paths::Paths;
 use crate::reference::{QueueState, State};
 use crate::settings::keys::STORE_LOG as STORE_LOG_SECTION;
@@ -72,7 +71,8 @@ pub fn import(
         report.say("Nothing was imported.");
         let message = format!("{rejected} lines were rejected, so nothing was imported");
         let remedy = format!(
-            "{} lists them. What they say would be missing; to import the rest, pass --accept-rejected.",
+            "{} lists them. What they say would be missing; to import the rest, run `smp-server import \
+             --accept-rejected`.",
             report.path().display()
         );
         report.finish()?;
@@ -132,17 +132,8 @@ fn renamings(directory: &Path, sources: &Sources) -> Result<Vec<Renaming>, Fatal
 
 /// The newest queues would be in the database, and the files may be old.
 fn refuse_databases(paths: &Paths) -> Result<(), Fatal> {
-    let path = paths.ini();
-    if !exists(&path)? {
-        return Ok(());
-    }
-    let config = |message: String| Fatal::new(Reason::Config, message);
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    File::open(&path)
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|error| config(format!("cannot read {}: {error}", path.display())))?;
-    let ini = Ini::parse(&path, &bytes).map_err(|error| config(error.to_string()))?;
+    let Some(ini) = configuration::read_if_there(paths)? else { return Ok(()) };
+    let (path, config) = (&ini.path, |message: String| Fatal::new(Reason::Config, message));
     for key in ["store_queues", "store_messages"] {
         if let Some(entry) = ini.entry(STORE_LOG_SECTION, key)
             && entry.value == "database"

@@ -5,8 +5,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::files::{exists, sync_directory};
+use super::files::sync_directory;
 use crate::exit::{Fatal, Reason};
+use crate::files::exists;
 use crate::storage::Storage;
 
 /// A file to rename, both names in the same directory.

@@ -15,7 +15,7 @@ pub mod export;
 pub mod import;
 
 mod chain;
-mod files;
+pub(crate) mod files;
 mod filling;
 mod holdings;
 mod mark;
@@ -42,7 +42,7 @@ fn read_log(storage: &Storage) -> Result<Option<(FileDisk, Inspection)>, Fatal> 
     Ok(inspection.map(|inspection| (disk, inspection)))
 }
 
-fn tell(out: &mut dyn Write, lines: &[String]) {
+pub(crate) fn tell(out: &mut dyn Write, lines: &[String]) {
     // Work is done whether or not somebody listens.
     let _ = out.write_all((lines.join("\n") + "\n").as_bytes()).and_then(|()| out.flush());
 }

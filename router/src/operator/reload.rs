@@ -6,6 +6,7 @@ use ringpost_shard::Change;
 use ringpost_shard::service::ServiceChange;
 
 use super::desk::Desk;
+use crate::configuration;
 use crate::ini::Ini;
 use crate::logging;
 use crate::paths::Paths;
@@ -45,8 +46,8 @@ impl Reload {
 
     /// A file that cannot be read or has a wrong value changes nothing.
     pub fn reload(&self) {
-        let read = crate::start::read_ini(&self.paths).and_then(|ini| {
-            let settings = Settings::read(&ini).map_err(|error| crate::start::config_error(&error))?;
+        let read = configuration::read(&self.paths).and_then(|ini| {
+            let settings = Settings::read(&ini).map_err(|error| configuration::error(&error))?;
             Ok((ini, settings))
         });
         let (ini, settings) = match read {

@@ -6,8 +6,8 @@
 pub enum Support {
     /// Obeyed.
     Works,
-    /// Known, but what it asks for is not built. A warning names it when it asks for more than its default.
-    NotYet,
+    /// Known, and what it asks for does not exist here, for this reason. A warning names both when it asks for more than its default.
+    NoEffect(&'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +29,14 @@ const fn works(
     Key { section, name, support: Support::Works, default, meaning }
 }
 
-const fn not_yet(
+const fn no_effect(
+    why: &'static str,
     section: &'static str,
     name: &'static str,
     default: &'static str,
     meaning: &'static str,
 ) -> Key {
-    Key { section, name, support: Support::NotYet, default, meaning }
+    Key { section, name, support: Support::NoEffect(why), default, meaning }
 }
 
 pub const INFORMATION: &str = "INFORMATION";
@@ -48,44 +49,47 @@ pub const WEB: &str = "WEB";
 /// Our own section, which the reference ignores.
 pub const RINGPOST: &str = "RINGPOST";
 
+const NO_DATABASE: &str = "there is no database";
+
 pub const KEYS: &[Key] = &[
     works(INFORMATION, "source_code", "", "Where the source of this router is published"),
-    not_yet(INFORMATION, "usage_conditions", "", "Link to the conditions of use"),
-    not_yet(INFORMATION, "condition_amendments", "", "Link to amendments of the conditions"),
-    not_yet(INFORMATION, "server_country", "", "Two-letter country code of the machine"),
-    not_yet(INFORMATION, "operator", "", "Who runs the router"),
-    not_yet(INFORMATION, "operator_country", "", "Two-letter country code of the operator"),
-    not_yet(INFORMATION, "website", "", "The operator's website"),
-    not_yet(INFORMATION, "admin_simplex", "", "Administrator: SimpleX address"),
-    not_yet(INFORMATION, "admin_email", "", "Administrator: email address"),
-    not_yet(INFORMATION, "admin_pgp", "", "Administrator: link to the PGP key"),
-    not_yet(INFORMATION, "admin_pgp_fingerprint", "", "Administrator: fingerprint of the PGP key"),
-    not_yet(INFORMATION, "complaints_simplex", "", "Complaints: SimpleX address"),
-    not_yet(INFORMATION, "complaints_email", "", "Complaints: email address"),
-    not_yet(INFORMATION, "complaints_pgp", "", "Complaints: link to the PGP key"),
-    not_yet(INFORMATION, "complaints_pgp_fingerprint", "", "Complaints: fingerprint of the PGP key"),
-    not_yet(INFORMATION, "hosting", "", "The hosting provider"),
-    not_yet(INFORMATION, "hosting_country", "", "Two-letter country code of the provider"),
-    not_yet(
-        INFORMATION,
-        "hosting_type",
-        "virtual",
-        "Kind of hosting: virtual, dedicated, colocation or owned",
-    ),
+    works(INFORMATION, "usage_conditions", "", "Link to the conditions of use"),
+    works(INFORMATION, "condition_amendments", "", "Link to amendments of the conditions"),
+    works(INFORMATION, "server_country", "", "Two-letter country code of the machine"),
+    works(INFORMATION, "operator", "", "Who runs the router"),
+    works(INFORMATION, "operator_country", "", "Two-letter country code of the operator"),
+    works(INFORMATION, "website", "", "The operator's website"),
+    works(INFORMATION, "admin_simplex", "", "Administrator: SimpleX address"),
+    works(INFORMATION, "admin_email", "", "Administrator: email address"),
+    works(INFORMATION, "admin_pgp", "", "Administrator: link to the PGP key"),
+    works(INFORMATION, "admin_pgp_fingerprint", "", "Administrator: fingerprint of the PGP key"),
+    works(INFORMATION, "complaints_simplex", "", "Complaints: SimpleX address"),
+    works(INFORMATION, "complaints_email", "", "Complaints: email address"),
+    works(INFORMATION, "complaints_pgp", "", "Complaints: link to the PGP key"),
+    works(INFORMATION, "complaints_pgp_fingerprint", "", "Complaints: fingerprint of the PGP key"),
+    works(INFORMATION, "hosting", "", "The hosting provider"),
+    works(INFORMATION, "hosting_country", "", "Two-letter country code of the provider"),
+    works(INFORMATION, "hosting_type", "", "Kind of hosting: virtual, dedicated, colocation or owned"),
     works(STORE_LOG, "enable", "on", "Keep queues and messages; off: memory only"),
     works(STORE_LOG, "store_queues", "memory", "Where queues are kept: memory; database is refused"),
-    not_yet(STORE_LOG, "db_connection", "", "PostgreSQL connection"),
-    not_yet(STORE_LOG, "db_schema", "", "PostgreSQL schema"),
-    not_yet(STORE_LOG, "db_pool_size", "", "PostgreSQL connections"),
-    not_yet(STORE_LOG, "db_store_log", "off", "Write database changes to the store log"),
-    not_yet(STORE_LOG, "db_deleted_ttl", "", "Days that deleted queues stay in the database"),
+    no_effect(NO_DATABASE, STORE_LOG, "db_connection", "", "PostgreSQL connection"),
+    no_effect(NO_DATABASE, STORE_LOG, "db_schema", "", "PostgreSQL schema"),
+    no_effect(NO_DATABASE, STORE_LOG, "db_pool_size", "", "PostgreSQL connections"),
+    no_effect(NO_DATABASE, STORE_LOG, "db_store_log", "off", "Write database changes to the store log"),
+    no_effect(NO_DATABASE, STORE_LOG, "db_deleted_ttl", "", "Days that deleted queues stay in the database"),
     works(
         STORE_LOG,
         "store_messages",
         "memory",
         "Where messages are kept: memory; journal and database are refused",
     ),
-    works(STORE_LOG, "restore_messages", "on", "Messages are always kept with the queues"),
+    no_effect(
+        "messages are kept with their queues; `enable = off` keeps neither",
+        STORE_LOG,
+        "restore_messages",
+        "on",
+        "Keep undelivered messages when the router stops",
+    ),
     works(STORE_LOG, "expire_messages_days", "21", "Days after which undelivered messages are dropped"),
     works(
         STORE_LOG,
@@ -104,7 +108,7 @@ pub const KEYS: &[Key] = &[
     works(AUTH, "daily_block_queue_quota", "20", "Queues that may be blocked in a day (UTC); 0: any number"),
     works(TRANSPORT, "host", "<hostnames>", "Domain name or IP address, only for the address shown at start"),
     works(TRANSPORT, "port", "", "Ports to listen on, separated by commas; must be set"),
-    not_yet(TRANSPORT, "log_tls_errors", "off", "Log failed TLS handshakes"),
+    works(TRANSPORT, "log_tls_errors", "off", "Log failed TLS handshakes, without addresses"),
     works(
         TRANSPORT,
         "websockets",
@@ -121,8 +125,8 @@ pub const KEYS: &[Key] = &[
     works(INACTIVE_CLIENTS, "disconnect", "off", "Disconnect clients that send nothing for ttl seconds"),
     works(INACTIVE_CLIENTS, "ttl", "21600", "Seconds without a word from the client"),
     works(INACTIVE_CLIENTS, "check_interval", "3600", "Seconds between two looks at all connections"),
-    not_yet(WEB, "static_path", "", "Folder of the web page"),
-    not_yet(WEB, "http", "", "Port of the web page"),
+    works(WEB, "static_path", "", "Directory that the pages for browsers are written to and read from"),
+    works(WEB, "http", "", "Port that serves the pages without TLS"),
     works(WEB, "https", "", "Port for browsers, by the name they ask for if clients use it too"),
     works(WEB, "cert", "", "Certificate chain for browsers, PEM; needed by https"),
     works(WEB, "key", "", "Its key, PEM; needed by https"),

@@ -1,5 +1,6 @@
 //! What an ini asks for, as types; and what it says that this version cannot do.
 
+pub mod information;
 pub mod keys;
 mod operator;
 mod proxy;
@@ -15,7 +16,8 @@ use ringpost_shard::proxy::ProxyConfig;
 use ringpost_store::log::Durability;
 
 use crate::ini::{Ini, IniError};
-use keys::{AUTH, INACTIVE_CLIENTS, INFORMATION, RINGPOST, STORE_LOG, Support, TRANSPORT, WEB};
+use information::Information;
+use keys::{AUTH, INACTIVE_CLIENTS, RINGPOST, STORE_LOG, Support, TRANSPORT, WEB};
 
 pub use operator::{ControlSettings, LogFormat, OperatorSettings};
 use values::Range;
@@ -34,6 +36,10 @@ pub struct Settings {
     /// For WebSocket clients alone: none of `ports`.
     pub websocket_ports: Vec<u16>,
     pub web: Option<WebSettings>,
+    /// For browsers, without TLS: none of the other ports.
+    pub http_port: Option<u16>,
+    /// Where the pages for browsers are files.
+    pub static_path: Option<PathBuf>,
     /// Empty: all addresses of the machine.
     pub listen: Vec<IpAddr>,
     pub allow_new_queues: bool,
@@ -44,8 +50,9 @@ pub struct Settings {
     pub expires_on_send: bool,
     /// None: invitations that nobody takes stay.
     pub unused_queue_days: Option<u32>,
+    pub log_tls_errors: bool,
     pub inactive: Option<InactiveClients>,
-    pub source_code: Option<String>,
+    pub information: Information,
     pub shards: Shards,
     /// See [`ringpost_shard::TlsOptions`].
     pub tls_x448: bool,
@@ -102,6 +109,8 @@ impl Settings {
             host: ini
                 .value(TRANSPORT, "host", values::HOST, values::text)?
                 .unwrap_or_else(|| HOST_PLACEHOLDER.to_owned()),
+            http_port: http_port(ini, &ports)?,
+            static_path: ini.value(WEB, "static_path", values::DIRECTORY, directory)?,
             websocket_ports: websocket_ports(ini, &ports)?,
             ports,
             web: read_web(ini)?,
@@ -115,8 +124,9 @@ impl Settings {
             unused_queue_days: ini
                 .value(RINGPOST, "unused_queue_days", values::UNUSED_DAYS, values::unused_days)?
                 .filter(|days| *days > 0),
+            log_tls_errors: switch(TRANSPORT, "log_tls_errors")?.unwrap_or(false),
             inactive: switch(INACTIVE_CLIENTS, "disconnect")?.unwrap_or(false).then_some(inactive),
-            source_code: ini.value(INFORMATION, "source_code", values::HOST, values::text)?,
+            information: Information::read(ini)?,
             shards: ini.value(RINGPOST, "shards", values::SHARDS, values::shards)?.unwrap_or(Shards::Auto),
             tls_x448: switch(RINGPOST, "tls_x448")?.unwrap_or(true),
             log_level: ini
@@ -156,6 +166,18 @@ fn websocket_ports(ini: &Ini, ports: &[u16]) -> Result<Vec<u16>, IniError> {
     let read = ini.value(TRANSPORT, "websockets", values::WEBSOCKETS, values::websockets)?;
     let others = read.unwrap_or_default().into_iter().filter(|port| !ports.contains(port));
     Ok(others.collect())
+}
+
+/// A relative path would depend on where the router was started.
+fn directory(text: &str) -> Option<PathBuf> {
+    values::text(text).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+fn http_port(ini: &Ini, ports: &[u16]) -> Result<Option<u16>, IniError> {
+    let websockets = websocket_ports(ini, ports)?;
+    let https = read_web(ini)?.map(|web| web.port);
+    let taken = |port: &u16| ports.contains(port) || websockets.contains(port) || https == Some(*port);
+    ini.value(WEB, "http", values::OWN_PORT, |text| values::port(text).filter(|port| !taken(port)))
 }
 
 fn read_web(ini: &Ini) -> Result<Option<WebSettings>, IniError> {
@@ -208,7 +230,7 @@ fn refuse_other_stores(ini: &Ini) -> Result<(), IniError> {
     Ok(())
 }
 
-/// What to warn about, in the order of the lines: keys that are unknown, repeated, or not supported yet.
+/// What to warn about, in the order of the lines: keys that are unknown, repeated, or without effect.
 pub fn notices(ini: &Ini) -> Vec<Notice> {
     let mut notices: Vec<Notice> = ini
         .repeated()
@@ -223,9 +245,11 @@ pub fn notices(ini: &Ini) -> Vec<Notice> {
     for entry in ini.entries() {
         let (section, key) = (entry.section.as_str(), entry.key.as_str());
         let text = match keys::find(section, key) {
-            Some(known) if known.support == Support::Works => continue,
             Some(known) if entry.value.is_empty() || entry.value == known.default => continue,
-            Some(_) => format!("[{section}] {key} is not supported yet, and ignored"),
+            Some(keys::Key { support: Support::NoEffect(why), .. }) => {
+                format!("[{section}] {key} has no effect: {why}")
+            }
+            Some(_) => continue,
             None => match keys::suggestion(section, key) {
                 Some(known) => {
                     format!(
@@ -250,6 +274,8 @@ impl fmt::Debug for Settings {
             .field("ports", &self.ports)
             .field("websocket_ports", &self.websocket_ports)
             .field("web", &self.web)
+            .field("http_port", &self.http_port)
+            .field("static_path", &self.static_path)
             .field("listen", &self.listen)
             .field("allow_new_queues", &self.allow_new_queues)
             .field("create_password", &self.create_password.as_ref().map(|_| "..."))
@@ -258,8 +284,9 @@ impl fmt::Debug for Settings {
             .field("expires_on_start", &self.expires_on_start)
             .field("expires_on_send", &self.expires_on_send)
             .field("unused_queue_days", &self.unused_queue_days)
+            .field("log_tls_errors", &self.log_tls_errors)
             .field("inactive", &self.inactive)
-            .field("source_code", &self.source_code)
+            .field("information", &self.information)
             .field("shards", &self.shards)
             .field("tls_x448", &self.tls_x448)
             .field("log_level", &self.log_level)

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::information::{Contact, Entity, HostingType};
 use super::*;
 
 const MINIMAL: &str = "[TRANSPORT]\nport = 5223\n";
@@ -47,17 +48,20 @@ fn defaults_in_the_list_of_keys_are_those_that_hold() {
 
 #[test]
 fn every_key_that_works_refuses_nonsense_or_is_text() {
-    let free_text = [
-        "source_code",
-        "host",
-        "create_password",
-        "control_port_admin_password",
-        "control_port_user_password",
-        "cert",
-        "key",
-    ];
-    for key in keys::KEYS.iter().filter(|key| key.support == Support::Works && !free_text.contains(&key.name))
-    {
+    let is_free_text = |key: &keys::Key| {
+        let texts = [
+            "host",
+            "create_password",
+            "control_port_admin_password",
+            "control_port_user_password",
+            "cert",
+            "key",
+        ];
+        let checked = ["_country", "_simplex", "hosting_type"];
+        texts.contains(&key.name)
+            || key.section == keys::INFORMATION && !checked.iter().any(|end| key.name.ends_with(end))
+    };
+    for key in keys::KEYS.iter().filter(|key| key.support == Support::Works && !is_free_text(key)) {
         let error =
             settings(&format!("[{}]\n{} = -no sense-\n{MINIMAL}", key.section, key.name)).unwrap_err();
         let start = format!("x.ini:2: [{}] {} = -no sense-: expected ", key.section, key.name);
@@ -148,18 +152,113 @@ fn a_wrong_password_is_refused_but_not_shown() {
 }
 
 #[test]
+fn information_is_read_and_empty_keys_are_not_set() {
+    let read = settings(&format!(
+        "[INFORMATION]\nsource_code = https://example.com/src\nusage_conditions: https://example.com/terms\n\
+         condition_amendments = https://example.com/more\nserver_country = fr\noperator = Acme Ltd\n\
+         operator_country = DE\nwebsite =\nadmin_simplex = simplex:/a#abc\nadmin_email = a@example.com\n\
+         admin_pgp = https://example.com/key\nadmin_pgp_fingerprint = AB CD\n\
+         complaints_simplex = https://smp.example.com/a#abc\ncomplaints_email = c@example.com\ncomplaints_pgp = k\n\
+         complaints_pgp_fingerprint = f\nhosting = HostCo\nhosting_country = us\nhosting_type = owned\n{MINIMAL}"
+    ))
+    .unwrap();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        read.information,
+        Information {
+            source_code: some("https://example.com/src"),
+            usage_conditions: some("https://example.com/terms"),
+            condition_amendments: some("https://example.com/more"),
+            server_country: some("FR"),
+            operator: Entity { name: some("Acme Ltd"), country: some("DE") },
+            website: None,
+            admin: Contact {
+                simplex: some("simplex:/a#abc"),
+                email: some("a@example.com"),
+                pgp: some("https://example.com/key"),
+                pgp_fingerprint: some("AB CD"),
+            },
+            complaints: Contact {
+                simplex: some("https://smp.example.com/a#abc"),
+                email: some("c@example.com"),
+                pgp: some("k"),
+                pgp_fingerprint: some("f"),
+            },
+            hosting: Entity { name: some("HostCo"), country: some("US") },
+            hosting_type: Some(HostingType::Owned),
+        }
+    );
+    assert_eq!(settings(MINIMAL).unwrap().information, Information::default());
+    for (key, value) in [
+        ("server_country", "Germany"),
+        ("operator_country", "D1"),
+        ("hosting_type", "cloud"),
+        ("admin_simplex", "me"),
+    ] {
+        let error = settings(&format!("[INFORMATION]\n{key} = {value}\n{MINIMAL}")).unwrap_err();
+        assert!(error.starts_with(&format!("x.ini:2: [INFORMATION] {key} = {value}: expected ")), "{error}");
+    }
+}
+
+#[test]
+fn pages_have_a_port_and_a_directory_of_their_own() {
+    let read = settings(&format!("{MINIMAL}[WEB]\nhttp = 8000\nstatic_path = /srv/www\n")).unwrap();
+    assert_eq!((read.http_port, read.static_path), (Some(8000), Some("/srv/www".into())));
+    for web in ["http = 5223", "http = 81", "http = 82\nhttps = 82\ncert = c\nkey = k"] {
+        let error = settings(&format!("{MINIMAL}websockets = 81\n[WEB]\n{web}\n")).unwrap_err();
+        assert!(error.contains("that nothing else in the ini has"), "{error}");
+    }
+    let error = settings(&format!("{MINIMAL}[WEB]\nstatic_path = www\n")).unwrap_err();
+    assert!(error.contains("from / on"), "{error}");
+}
+
+#[test]
+fn switches_of_expiry_and_logs() {
+    let read = settings(MINIMAL).unwrap();
+    assert_eq!(
+        (read.expires_on_start, read.expires_on_send, read.log_tls_errors, read.operator.log_stats),
+        (true, true, false, false)
+    );
+    let read = settings(&format!(
+        "{MINIMAL}log_tls_errors = on\n[STORE_LOG]\nexpire_messages_on_start = off\nexpire_messages_on_send = off\n\
+         log_stats = on\nexpire_ntfs_hours = 2\n"
+    ))
+    .unwrap();
+    assert_eq!(
+        (read.expires_on_start, read.expires_on_send, read.log_tls_errors, read.operator.log_stats),
+        (false, false, true, true)
+    );
+    assert_eq!(read.notification_ttl_secs, 7_200);
+}
+
+#[test]
+fn keys_without_effect_are_named_with_the_reason() {
+    let ini =
+        ini("[STORE_LOG]\nrestore_messages = off\ndb_connection = postgresql://smp@/x\ndb_schema = a\n\
+         db_pool_size = 10\ndb_store_log = on\ndb_deleted_ttl = 21\n");
+    let seen: Vec<String> = notices(&ini).iter().map(|n| n.text.clone()).collect();
+    assert_eq!(
+        seen[0],
+        "[STORE_LOG] restore_messages has no effect: messages are kept with their queues; `enable = off` keeps neither"
+    );
+    let expected = |key| format!("[STORE_LOG] {key} has no effect: there is no database");
+    let keys = ["db_connection", "db_schema", "db_pool_size", "db_store_log", "db_deleted_ttl"];
+    assert_eq!(seen[1..], keys.map(expected));
+}
+
+#[test]
 fn what_cannot_be_obeyed_is_named_with_its_line() {
     let ini = ini(
-        "[TRANSPORT]\nport = 5223\nport = 443\nwebsockets = off\nlog_tls_errors = on\nPort = 1\n[X]\ny = 1\n",
+        "[TRANSPORT]\nport = 5223\nport = 443\nwebsockets = off\nPort = 1\n[STORE_LOG]\ndb_schema = a\n[X]\ny = 1\n",
     );
     let seen: Vec<String> = notices(&ini).iter().map(|n| format!("{}: {}", n.line, n.text)).collect();
     assert_eq!(
         seen,
         [
             "3: [TRANSPORT] port is already set in line 2, which counts",
-            "5: [TRANSPORT] log_tls_errors is not supported yet, and ignored",
-            "6: [TRANSPORT] Port is unknown, and ignored: is it [TRANSPORT] port?",
-            "8: [X] y is unknown, and ignored",
+            "5: [TRANSPORT] Port is unknown, and ignored: is it [TRANSPORT] port?",
+            "7: [STORE_LOG] db_schema has no effect: there is no database",
+            "9: [X] y is unknown, and ignored",
         ]
     );
 }
@@ -192,7 +291,7 @@ fn nothing_in_the_files_of_the_reference_is_unknown() {
     assert_eq!(read.inactive, Some(InactiveClients { ttl_secs: 21_600, check_interval_secs: 3_600 }));
     let read = Settings::read(&sample("smp-server.options.ini")).unwrap();
     assert_eq!(read.create_password.as_deref(), Some("secret1"));
-    assert_eq!(read.source_code.as_deref(), Some("https://github.com/simplex-chat/simplexmq"));
+    assert_eq!(read.information.source_code.as_deref(), Some("https://github.com/simplex-chat/simplexmq"));
 }
 
 proptest! {

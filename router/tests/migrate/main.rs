@@ -14,4 +14,5 @@ mod moving;
 mod rejected;
 mod sample;
 mod site;
+mod taking_over;
 mod users;

@@ -94,21 +94,25 @@ async fn take(
     taken
 }
 
-/// The recorded directories of the reference, with another port, and messages that do not expire in this test.
-fn moved() -> Site {
+/// The recorded directories of the reference. Its ini has other ports, and messages that do not expire in this test.
+fn recorded_site() -> Site {
     let [store, messages, notifications] =
         [STORE, MESSAGES, NOTIFICATIONS].map(|name| recorded(&format!("log/{name}")));
     let site = Site::with(&[(STORE, &store), (MESSAGES, &messages), (NOTIFICATIONS, &notifications)]);
     for name in ["ca.crt", "ca.key", "fingerprint", "server.crt", "server.key"] {
         site.home.write(name, &recorded(&format!("etc/{name}")));
     }
-    let port = free_port();
-    let ini = format!(
-        "[STORE_LOG]\nenable = on\nrestore_messages = on\nexpire_messages_days = 3650\n\
-         [TRANSPORT]\nhost = 127.0.0.1\nport = {port}\n[RINGPOST]\nlisten = 127.0.0.1\n"
-    );
-    site.home.write("smp-server.ini", &ini);
-    site.run(&["import"]);
+    let mut ini = recorded("etc/smp-server.ini");
+    for (old, new) in [
+        ("port = 25223", format!("port = {}", free_port())),
+        ("control_port = 25224", format!("control_port = {}", free_port())),
+        ("expire_messages_days = 21", "expire_messages_days = 3650".to_owned()),
+        ("static_path = /var/opt/simplex/www", format!("static_path = {}", site.data("www").display())),
+    ] {
+        assert!(ini.contains(old), "{old}");
+        ini = ini.replace(old, &new);
+    }
+    site.home.write("smp-server.ini", &format!("{ini}[RINGPOST]\nlisten = 127.0.0.1\n"));
     site
 }
 
@@ -132,9 +136,15 @@ fn users_take_their_messages_from_the_new_router() {
     let queues = queues["queues"].as_array().unwrap();
     assert_eq!(queues.len(), 8);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for shards in ["1", "3"] {
-        let site = moved();
+    for (shards, imports_by_itself) in [("1", true), ("3", false)] {
+        let site = recorded_site();
+        if !imports_by_itself {
+            site.run(&["import"]);
+        }
         let (running, address) = start(&site, shards);
+        let imported =
+            running.lines.iter().any(|line| line.starts_with("Taking over the queues and messages"));
+        assert_eq!(imported, imports_by_itself, "{:?}", running.lines);
         runtime.block_on(async {
             for queue in queues {
                 let recipient = recipient_queue(queue, "recipient_key");

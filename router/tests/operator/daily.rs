@@ -42,6 +42,8 @@ fn router() -> Router {
         expires_on_start: true,
         expires_on_send: true,
         unused_queue_days: None,
+        log_tls_errors: false,
+        pages: ringpost_protocol::websocket::pages::Pages::default(),
         queue_quota: 128,
         inactive: None,
         limits: ringpost_shard::limits::Limits::default(),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,25 @@ impl Home {
     pub fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
         self.smp_server(arguments).output().unwrap()
     }
+}
+
+/// Runs to the end with this standard input.
+pub fn run_with_input(mut command: Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It may end before it has read all.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// The failure is this one, and explained; nobody sees a back-trace.
+pub fn assert_fails(output: &Output, code: i32, words: &[&str]) {
+    let errors = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{errors}");
+    for word in words {
+        assert!(errors.contains(word), "expected {word:?} in:\n{errors}");
+    }
+    assert!(!errors.contains("panicked"), "{errors}");
 }
 
 pub fn stdout(output: &Output) -> String {

@@ -155,7 +155,12 @@ async fn tls(shard: &Shard, connection: &Connection, receiver: &mut Receiver) ->
         match result {
             Ok(progress) if progress.done => return Ok(is_web == Some(true)),
             Ok(_) => {}
-            Err(_) => return Err(Close::HandshakeTls),
+            Err(error) => {
+                if shard.config.log_tls_errors && !connection.is_relay {
+                    tracing::warn!("a TLS handshake with a client failed: {error}");
+                }
+                return Err(Close::HandshakeTls);
+            }
         }
     }
 }

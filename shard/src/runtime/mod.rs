@@ -50,6 +50,7 @@ pub use tls::{Entry, Listener, TlsOptions};
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
+use ringpost_protocol::websocket::pages::Pages;
 
 use crate::limits::Limits;
 use crate::proxy::{ProxyConfig, RelayDirectory};
@@ -67,6 +68,9 @@ pub(crate) struct RouterConfig {
     pub expires_on_start: bool,
     pub shards: usize,
     pub proxy: ProxyConfig,
+    /// For web clients that want no WebSocket.
+    pub pages: Pages,
+    pub log_tls_errors: bool,
     pub relays: RelayDirectory,
     /// The user name for SOCKS proxies that keep this router's circuits apart.
     pub socks_user: String,

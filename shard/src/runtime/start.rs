@@ -13,6 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
+use ringpost_protocol::websocket::pages::Pages;
 use ringpost_store::disk::HeapBuffers;
 use ringpost_store::{IdHasher, MemoryLog, PARTITIONS, PartitionMap, SegmentLog};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -57,6 +58,10 @@ pub struct Config {
     pub shards: usize,
     pub credentials: RouterCredentials,
     pub tls: TlsOptions,
+    /// Whether failed TLS handshakes are logged, without the client's address.
+    pub log_tls_errors: bool,
+    /// For web clients.
+    pub pages: Pages,
     pub versions: VersionRange,
     /// The key of the hash that maps IDs to partitions: secret, and the same at every start.
     pub id_hash_key: [u8; 16],
@@ -179,6 +184,7 @@ impl Router {
         let shards = config.shards;
         let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
         let io_memory_bytes = io_memory(shards)?;
+        probe_io_uring()?;
         let wanted: Vec<SocketAddr> = config.listen.iter().map(|listener| listener.address).collect();
         let (addresses, mut listeners) = listen(&wanted, shards)?;
         let tls = TlsConfigs::new(&config.tls, &config.credentials, &config.listen)?;
@@ -191,6 +197,8 @@ impl Router {
             limits,
             expiry_interval_secs: config.expiry_interval_secs,
             expires_on_start: config.expires_on_start,
+            log_tls_errors: config.log_tls_errors,
+            pages: config.pages,
             shards,
             proxy: config.proxy,
             relays: RelayDirectory::default(),
@@ -354,6 +362,16 @@ fn socks_user() -> Result<String, StartError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
     Ok(ringpost_protocol::encoding::base64url(&bytes))
+}
+
+/// In a thread of its own: when a ring is closed the kernel interrupts the system calls of the thread that made it.
+fn probe_io_uring() -> Result<(), StartError> {
+    let refused = |error: io::Error| StartError::IoUring(error.to_string());
+    let thread = std::thread::Builder::new().name("io_uring".to_owned()).spawn(sys::probe_io_uring);
+    match thread.map_err(refused)?.join() {
+        Ok(probed) => probed.map_err(refused),
+        Err(_) => Err(StartError::IoUring("asking for it failed".to_owned())),
+    }
 }
 
 /// The memory of a ring that fits into the limit.

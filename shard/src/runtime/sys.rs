@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use glommio::net::{TcpListener, TcpStream, UnixStream};
@@ -71,4 +71,32 @@ pub fn allowed_cpus() -> Vec<usize> {
     let bits = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
     // SAFETY: every index is below CPU_SETSIZE.
     (0..bits).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
+
+/// Whether the kernel lets this process use `io_uring`, and knows what it can do (Linux 5.6). glommio asks the same, and
+/// panics if the answer is no.
+pub fn probe_io_uring() -> io::Result<()> {
+    /// `struct io_uring_params`, of 120 bytes.
+    const PARAMS_WORDS: usize = 30;
+    /// `struct io_uring_probe`: 16 bytes, and 8 for each of 256 operations.
+    const PROBE_WORDS: usize = 4 + 2 * 256;
+    const REGISTER_PROBE: libc::c_long = 8;
+    let mut params = [0_u32; PARAMS_WORDS];
+    // SAFETY: the second argument is a live structure of the size that the call reads and writes.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1 as libc::c_long, params.as_mut_ptr()) };
+    let ring = i32::try_from(ring).ok().filter(|ring| *ring >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the call has just opened the descriptor, and nobody else has it.
+    let ring = unsafe { OwnedFd::from_raw_fd(ring) };
+    let mut probe = [0_u32; PROBE_WORDS];
+    // SAFETY: the third argument is a live structure with room for as many operations as the fourth says.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            libc::c_long::from(ring.as_raw_fd()),
+            REGISTER_PROBE,
+            probe.as_mut_ptr(),
+            256 as libc::c_long,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -120,13 +120,26 @@ pub async fn upgrade(
             receiver.give_back(shard, received.get(head_bytes..).unwrap_or_default());
             Ok(challenge)
         }
-        Request::Page(answer) => {
-            let now_secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-            send(connection, &answer.response(now_secs)).await?;
+        Request::Page(request) => {
+            let response = shard.config.pages.answer(&request, now_secs());
+            send(connection, &response.head).await?;
+            // In pieces: a client that reads slowly holds one of them at a time.
+            for piece in response.body.chunks(BLOCK_BYTES) {
+                send(connection, piece).await?;
+            }
+            connection.end(Close::Http);
+            Err(Close::Http)
+        }
+        Request::Refused(refusal) => {
+            send(connection, &refusal.response(now_secs())).await?;
             connection.end(Close::Http);
             Err(Close::Http)
         }
     }
+}
+
+fn now_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 async fn send(connection: &Connection, plain: &[u8]) -> Result<(), Close> {

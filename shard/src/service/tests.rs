@@ -2,6 +2,8 @@
 //! `shared/vectors/smp_session.json`; `shard/tests/session_vectors.rs` replays it over the wire.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod expiry;
+
 use std::sync::atomic::AtomicUsize;
 
 use rand_core::SeedableRng;
@@ -64,8 +66,8 @@ fn world() -> World {
         create_password: None,
         queue_quota: QUOTA,
         message_ttl_secs: Some(1000),
-        notification_ttl_secs: 1000,
         expires_on_send: true,
+        notification_ttl_secs: 1000,
         unused_queue_days: None,
         links: Arc::default(),
         message_bytes_max: 1 << 20,
@@ -529,25 +531,6 @@ fn a_slow_check_ends_the_turn() {
     let batch = world.block(&a, &block);
     assert_eq!(world.service.process(Box::new(batch), 16, 0), Progress::GoesOn);
     assert_eq!(world.run(a.conn, Progress::GoesOn), [(1, AUTH), (1, AUTH), (1, AUTH)]);
-}
-
-#[test]
-fn old_messages_expire() {
-    let mut world = world();
-    let (a, b) = (session(1, 18), session(2, 18));
-    let queues: Vec<Queue> = (0..3).map(|_| world.new_queue(&a, SubscribeMode::OnlyCreate)).collect();
-    for queue in &queues {
-        world.send(&b, queue, None, b"old");
-    }
-    world.now_secs += 500;
-    world.send(&b, &queues[0], None, b"young");
-    assert!(world.service.expire_step(world.now_secs));
-    assert_eq!(world.service.store().message_count(), 4);
-    world.now_secs += 501;
-    assert!(world.service.expire_step(world.now_secs));
-    assert_eq!(world.service.store().message_count(), 1);
-    let got = world.command(&a, &queues[0].recipient_id, Some(&queues[0].key), &Command::Sub);
-    assert_eq!(opened(&got[1], 1, &queues[0]).1.unwrap(), b"young");
 }
 
 #[test]

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringpost_protocol::certificate::{CertificateAuthority, RouterCredentials};
 use ringpost_protocol::version::VersionRange;
+use ringpost_protocol::websocket::pages::{Page, Pages};
 use ringpost_shard::{Config, Router, StopMode};
 
 pub use client::{Client, Options, Prepared, Received};
@@ -63,6 +64,13 @@ pub type Counters = BTreeMap<&'static str, u64>;
 const FAILURES: &[&str] =
     &["closed_", "errors_", "refused_", "handshakes_failed_", "accept_errors", "messages_refused"];
 
+/// A page that fits into one record, and one that does not.
+fn pages() -> Pages {
+    let page = |body: String| Page::new(body.into(), "text/html; charset=utf-8", "default-src 'none'", 0);
+    let front = page("<!doctype html>\n<title>A router</title>\n".to_owned());
+    Pages::new([("/".to_owned(), front), ("/large".to_owned(), page("<p>".repeat(30_000)))].into())
+}
+
 /// A running router. Dropping it stops it, and fails the test if one of its shards ended by itself.
 pub struct TestRouter {
     router: Option<Router>,
@@ -78,6 +86,8 @@ impl TestRouter {
             shards,
             credentials: credentials(),
             tls: ringpost_shard::TlsOptions::default(),
+            log_tls_errors: false,
+            pages: pages(),
             versions: VersionRange::ALL,
             id_hash_key: *b"id hash key test",
             allow_new_queues: true,

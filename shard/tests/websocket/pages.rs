@@ -47,9 +47,12 @@ fn pages_are_served_at_all_entries() {
             let (head, _) = answer(router, entry, &get("/other"));
             assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
         }
+        let (head, body) = answer(router, 0, &get("/large"));
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert_eq!(body, "<p>".repeat(30_000).as_bytes());
         let (head, body) = answer(router, 0, b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(head.starts_with("HTTP/1.1 200 ") && body.is_empty(), "{head}");
-        router.wait_for("http_requests", before["http_requests"] + 7);
+        router.wait_for("http_requests", before["http_requests"] + 8);
         // An answered request is no failure.
         router.expect(&before, &[]);
     });

@@ -91,48 +91,65 @@ fn a_challenge_is_32_bytes_or_absent() {
 #[test]
 fn upgrades_that_cannot_be() {
     for (change, answer) in [
-        (("Sec-WebSocket-Key", None), Answer::BadRequest),
-        (("Sec-WebSocket-Key", Some("dGhl")), Answer::BadRequest),
-        (("Sec-WebSocket-Key", Some("not base64 at all, no ==")), Answer::BadRequest),
-        (("Host", None), Answer::BadRequest),
-        (("Sec-WebSocket-Version", None), Answer::UpgradeRequired),
-        (("Sec-WebSocket-Version", Some("8")), Answer::UpgradeRequired),
-        // These are no upgrades.
-        (("Connection", Some("keep-alive")), Answer::Page { with_body: true }),
-        (("Upgrade", Some("h2c")), Answer::Page { with_body: true }),
-        (("Upgrade", None), Answer::Page { with_body: true }),
+        (("Sec-WebSocket-Key", None), Refusal::BadRequest),
+        (("Sec-WebSocket-Key", Some("dGhl")), Refusal::BadRequest),
+        (("Sec-WebSocket-Key", Some("not base64 at all, no ==")), Refusal::BadRequest),
+        (("Host", None), Refusal::BadRequest),
+        (("Sec-WebSocket-Version", None), Refusal::UpgradeRequired),
+        (("Sec-WebSocket-Version", Some("8")), Refusal::UpgradeRequired),
     ] {
-        assert_eq!(read(&upgrade("/", Some(change))), Request::Page(answer), "{change:?}");
+        assert_eq!(read(&upgrade("/", Some(change))), Request::Refused(answer), "{change:?}");
+    }
+    for change in [("Connection", Some("keep-alive")), ("Upgrade", Some("h2c")), ("Upgrade", None)] {
+        assert_eq!(read(&upgrade("/", Some(change))), page("/", true), "{change:?}");
     }
     let post = upgrade("/", None).replace("GET", "POST");
-    assert_eq!(read(&post), Request::Page(Answer::BadRequest));
+    assert_eq!(read(&post), Request::Refused(Refusal::BadRequest));
     let old = upgrade("/", None).replace("HTTP/1.1", "HTTP/1.0");
-    assert_eq!(read(&old), Request::Page(Answer::BadRequest));
+    assert_eq!(read(&old), Request::Refused(Refusal::BadRequest));
+}
+
+fn page(path: &str, with_body: bool) -> Request {
+    Request::Page(PageRequest { path: path.to_owned(), with_body, has_versions: String::new() })
 }
 
 #[test]
 fn pages_and_refusals() {
-    for (line, answer) in [
-        ("GET / HTTP/1.1", Answer::Page { with_body: true }),
-        ("GET /?a=b HTTP/1.0", Answer::Page { with_body: true }),
-        ("HEAD / HTTP/1.1", Answer::Page { with_body: false }),
-        ("GET /favicon.ico HTTP/1.1", Answer::NotFound { with_body: true }),
-        ("HEAD /x HTTP/1.1", Answer::NotFound { with_body: false }),
-        ("POST / HTTP/1.1", Answer::MethodNotAllowed),
-        ("OPTIONS * HTTP/1.1", Answer::MethodNotAllowed),
-        ("PRI * HTTP/2.0", Answer::BadRequest),
-        ("GET /", Answer::BadRequest),
-        ("\u{1}\u{2}", Answer::BadRequest),
+    for (line, request) in [
+        ("GET / HTTP/1.1", page("/", true)),
+        ("GET /?a=b HTTP/1.0", page("/", true)),
+        ("HEAD / HTTP/1.1", page("/", false)),
+        ("GET /favicon.ico HTTP/1.1", page("/favicon.ico", true)),
+        ("GET https://smp.example.com/a?b#c HTTP/1.1", page("/a", true)),
+        ("GET /a%20b/%c3%a9 HTTP/1.1", page("/a b/\u{e9}", true)),
+        ("GET /../etc/passwd HTTP/1.1", page("/../etc/passwd", true)),
     ] {
-        assert_eq!(read(&format!("{line}\r\n\r\n")), Request::Page(answer), "{line}");
+        assert_eq!(read(&format!("{line}\r\n\r\n")), request, "{line}");
     }
+    for (line, refusal) in [
+        ("GET * HTTP/1.1", Refusal::BadRequest),
+        ("GET /%00 HTTP/1.1", Refusal::BadRequest),
+        ("GET /%ff HTTP/1.1", Refusal::BadRequest),
+        ("GET /%4 HTTP/1.1", Refusal::BadRequest),
+        ("GET /%zz HTTP/1.1", Refusal::BadRequest),
+        ("POST / HTTP/1.1", Refusal::MethodNotAllowed),
+        ("OPTIONS * HTTP/1.1", Refusal::MethodNotAllowed),
+        ("PRI * HTTP/2.0", Refusal::BadRequest),
+        ("GET /", Refusal::BadRequest),
+        ("\u{1}\u{2}", Refusal::BadRequest),
+    ] {
+        assert_eq!(read(&format!("{line}\r\n\r\n")), Request::Refused(refusal), "{line}");
+    }
+    let asked = read("GET / HTTP/1.1\r\nIf-None-Match: \"a\"\r\nif-none-match: \"b\"\r\n\r\n");
+    let Request::Page(asked) = asked else { panic!("{asked:?}") };
+    assert_eq!(asked.has_versions, "\"a\",\"b\"");
 }
 
 #[test]
 fn heads_are_bounded() {
     let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(HEAD_BYTES_MAX));
     assert_eq!(read_request(&long.as_bytes()[..HEAD_BYTES_MAX - 1]), None);
-    let refused = Request::Page(Answer::HeadTooLong);
+    let refused = Request::Refused(Refusal::HeadTooLong);
     assert_eq!(read_request(&long.as_bytes()[..HEAD_BYTES_MAX]).unwrap().0, refused);
     assert_eq!(read(&long), refused);
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS_MAX + 1));
@@ -148,15 +165,11 @@ fn heads_are_bounded() {
 
 #[test]
 fn answers_say_how_long_they_are_and_that_they_are_the_last() {
-    for (answer, status, with_body) in [
-        (Answer::Page { with_body: true }, 200, true),
-        (Answer::Page { with_body: false }, 200, false),
-        (Answer::NotFound { with_body: true }, 404, true),
-        (Answer::NotFound { with_body: false }, 404, false),
-        (Answer::BadRequest, 400, false),
-        (Answer::MethodNotAllowed, 405, false),
-        (Answer::UpgradeRequired, 426, false),
-        (Answer::HeadTooLong, 431, false),
+    for (answer, status) in [
+        (Refusal::BadRequest, 400),
+        (Refusal::MethodNotAllowed, 405),
+        (Refusal::UpgradeRequired, 426),
+        (Refusal::HeadTooLong, 431),
     ] {
         let bytes = answer.response(784_111_777);
         let mut headers = [httparse::EMPTY_HEADER; 20];
@@ -169,10 +182,7 @@ fn answers_say_how_long_they_are_and_that_they_are_the_last() {
         };
         assert_eq!(value("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
         assert!(value("connection").unwrap().ends_with("close"));
-        let length: usize = value("content-length").unwrap().parse().unwrap();
-        assert_eq!(bytes.len() - head, if with_body { length } else { 0 }, "{answer:?}");
-        let has_page = matches!(answer, Answer::Page { .. } | Answer::NotFound { .. });
-        assert_eq!((length > 0, value("content-type").is_some()), (has_page, has_page));
+        assert_eq!((value("content-length"), bytes.len()), (Some("0"), head), "{answer:?}");
         assert_eq!(value("x-content-type-options"), Some("nosniff"));
     }
     assert!(date(u64::MAX).ends_with("GMT"));
