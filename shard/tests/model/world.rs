@@ -66,7 +66,7 @@ impl World {
             create_password: password.map(|password| password.as_bytes().into()),
             queue_quota: params.quota,
             message_ttl_secs: Some(params.ttl_secs),
-            expires_on_send: true,
+            expires_on_send: params.expires_on_send,
             notification_ttl_secs: params.notification_ttl_secs,
             unused_queue_days: params.unused_queue_days,
             links: Arc::default(),

@@ -145,9 +145,9 @@ impl Cleaning {
         self.job.is_none() && self.jobs.is_empty()
     }
 
-    /// Whether space is given back without anybody's doing: bodies that ended are to be erased.
+    /// Whether space is given back without anybody's doing: bodies that ended are to be erased, or a round is to come.
     pub(super) fn gives_space(&self) -> bool {
-        !self.dead.is_empty() || !self.round.bodies.is_empty() || !self.has_no_jobs()
+        self.has_history || !self.dead.is_empty() || !self.round.bodies.is_empty() || !self.has_no_jobs()
     }
 
     /// Whether no root is there although a round has ended.

@@ -292,7 +292,10 @@ impl<A: Buffers> SegmentLog<A> {
             // A smaller one means that space is short.
             Spare::Ready { blocks } if 1 + needed + reserve(blocks) <= blocks => Ok(()),
             Spare::Wanted | Spare::Making { .. } => Err(AppendError::Busy),
-            // What ends something waits for the space that is being given back.
+            // What ends something waits for the space that is being given back, and for the next try to take it.
+            Spare::NoSpace { retry_ms } if to_what_end != Use::Growth && retry_ms <= self.now_ms => {
+                Err(AppendError::Busy)
+            }
             Spare::Ready { .. } | Spare::NoSpace { .. }
                 if to_what_end != Use::Growth && self.cleaning.gives_space() =>
             {
