@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 const IN_FLIGHT: usize = 4;
 /// A drain ends when nothing came for so long.
 const QUIET: Duration = Duration::from_millis(1_500);
+/// Times as long for what is known to be there: a disk that others keep busy may stall a commit for seconds.
+const QUIET_PERIODS_MAX: u32 = 20;
 
 /// A queue, and what its parties know.
 pub struct Known {
@@ -69,6 +71,12 @@ impl Known {
             None => told.received.push(n),
         }
         (n, id)
+    }
+
+    /// Whether all is there that the router had accepted.
+    fn is_complete(&self) -> bool {
+        let told = self.told.lock().unwrap();
+        told.accepted.iter().all(|n| told.received.contains(n))
     }
 
     /// Panics if a message is missing that the router had accepted.
@@ -148,12 +156,20 @@ async fn receive(address: RouterAddress, queue: Arc<Known>, until_quiet: bool) {
         assert!(!until_quiet, "SUB was not answered");
         return;
     }
+    let mut quiet_periods = 0;
     loop {
         let event = match tokio::time::timeout(QUIET, events.recv()).await {
             Ok(event) => event,
-            Err(_) if until_quiet => return,
+            Err(_) if until_quiet => {
+                quiet_periods += 1;
+                if queue.is_complete() || quiet_periods == QUIET_PERIODS_MAX {
+                    return;
+                }
+                continue;
+            }
             Err(_) => continue,
         };
+        quiet_periods = 0;
         let Some(Event::Message(message)) = event else { return };
         let mut next = Some(message);
         while let Some(message) = next.take() {
