@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use glommio::net::TcpStream;
 use ringpost_protocol::crypto::block::{BlockOpener, BlockSealer};
+use ringpost_protocol::response::Response;
 use ringpost_protocol::tls::TlsChannel;
 
 use super::services::Serving;
@@ -18,7 +19,7 @@ use super::websocket::WebSocket;
 use crate::arena::Charge;
 use crate::outbox::Outbox;
 use crate::proxy::RelayRequest;
-use crate::service::{ConnRef, Session};
+use crate::service::{ConnRef, Session, append};
 
 /// Why a connection ends. Each reason is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +148,15 @@ impl Connection {
     /// When anything was received or sent last.
     pub fn last_active(&self) -> Instant {
         self.last_received.get().max(self.last_sent.get())
+    }
+
+    /// Puts an answer or event of this shard itself into the outbox. Before there is a session nobody is told.
+    pub fn respond(&self, corr_id: &[u8], entity_id: &[u8], response: &Response<'_>) {
+        let Some(session) = self.session.get() else { return };
+        let mut bytes = Vec::new();
+        append(&mut bytes, session, corr_id, entity_id, response);
+        self.outbox.borrow_mut().push_responses(bytes);
+        self.wake_writer();
     }
 
     /// Ends the connection. The first reason stands.

@@ -36,9 +36,7 @@ use super::connection::{Close, Connection};
 use super::handshake::write_all;
 use super::shard::{Letter, Shard, Work};
 use super::websocket::{seal_block, sealed_bytes_max};
-use crate::service::{
-    FindService, ServiceOrder, ServicePart, Session, SessionService, append, check_service,
-};
+use crate::service::{FindService, ServiceOrder, ServicePart, Session, SessionService, check_service};
 
 const SECS_PER_DAY: u64 = 86_400;
 
@@ -260,7 +258,7 @@ pub async fn subscribe(
             shard.counters.service_subscriptions_drifted.add(1);
         }
     }
-    respond(connection, &subscribe.corr_id, &service.id, &Response::Soks(has));
+    connection.respond(&subscribe.corr_id, &service.id, &Response::Soks(has));
     if is_new {
         (0..shard.map.shards()).for_each(|home| start_scan(shard, home, connection));
     }
@@ -352,7 +350,7 @@ pub fn take_part(shard: &Shard, connection: &Connection, home: usize, part: Serv
                 let is_over = |gather: &Gather| gather.kind == Kind::Delivered && gather.round <= round;
                 serving.gathers.borrow_mut().retain(|gather| !is_over(gather));
                 if let Some(service) = connection.session.get().and_then(|session| session.service.as_ref()) {
-                    respond(connection, &[], &service.id, &Response::Ends(total.into()));
+                    connection.respond(&[], &service.id, &Response::Ends(total.into()));
                 }
             }
         }
@@ -363,7 +361,7 @@ pub fn take_part(shard: &Shard, connection: &Connection, home: usize, part: Serv
                     && session.service.as_ref().is_some_and(|service| service.role == ServiceRole::Messaging)
             });
             if all.is_some() && knows_alls {
-                respond(connection, &[], &[], &Response::Alls);
+                connection.respond(&[], &[], &Response::Alls);
             }
         }
         ServicePart::Pauses => {
@@ -381,14 +379,6 @@ pub fn written(shard: &Shard, connection: &Connection) {
             start_scan(shard, home, connection);
         }
     }
-}
-
-fn respond(connection: &Connection, corr_id: &[u8], entity_id: &[u8], response: &Response<'_>) {
-    let Some(session) = connection.session.get() else { return };
-    let mut bytes = Vec::new();
-    append(&mut bytes, session, corr_id, entity_id, response);
-    connection.outbox.borrow_mut().push_responses(bytes);
-    connection.wake_writer();
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::arena::Block;
 use crate::proxy::{
     Answer, CorrId, Outcome, RelayAnswer, RelayDirectory, RelayRequest, Requested, Subject, Waiter, count,
 };
-use crate::service::{append, same_password};
+use crate::service::same_password;
 
 /// A PFWD, and where the client's box lies in its block.
 pub struct Forward {
@@ -56,7 +56,7 @@ pub fn forward(shard: &Rc<Shard>, connection: &Connection, forward: Forward, blo
         count(&shard.counters, Subject::Forward, false, Outcome::NoConnection);
         let error = ErrorType::Proxy(Box::new(ProxyError::NoSession));
         shard.counters.error(&error);
-        respond(connection, &client.corr_id, &forward.session_id, &Response::Err(error));
+        connection.respond(&client.corr_id, &forward.session_id, &Response::Err(error));
         return;
     };
     let requested = Requested::Forward {
@@ -132,24 +132,16 @@ fn finish(shard: &Shard, connection: &Connection, answer: RelayAnswer) {
                 certificates: keys.chain.iter().map(Vec::as_slice).collect(),
                 signed_key: &keys.signed_key,
             };
-            respond(connection, corr_id, entity_id, &response);
+            connection.respond(corr_id, entity_id, &response);
         }
         Answer::Response { block, transmission } => {
             let sealed = block.get(transmission).unwrap_or_default();
-            respond(connection, corr_id, entity_id, &Response::Pres(sealed));
+            connection.respond(corr_id, entity_id, &Response::Pres(sealed));
             shard.arena.recycle(block);
         }
         Answer::Error(error) => {
             shard.counters.error(&error);
-            respond(connection, corr_id, entity_id, &Response::Err(error));
+            connection.respond(corr_id, entity_id, &Response::Err(error));
         }
     }
-}
-
-fn respond(connection: &Connection, corr_id: &[u8], entity_id: &[u8], response: &Response<'_>) {
-    let Some(session) = connection.session.get() else { return };
-    let mut bytes = Vec::new();
-    append(&mut bytes, session, corr_id, entity_id, response);
-    connection.outbox.borrow_mut().push_responses(bytes);
-    connection.wake_writer();
 }
