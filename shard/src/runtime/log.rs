@@ -138,9 +138,7 @@ impl Commits {
                 let micros = usize::try_from(took.as_micros()).unwrap_or(usize::MAX);
                 shard.counters.log_commits.add(1);
                 shard.counters.log_commit_us.add(micros);
-                if shard.counters.log_commit_us_max.value() < micros as u64 {
-                    shard.counters.log_commit_us_max.set(micros);
-                }
+                shard.counters.log_commit_us_max.raise(micros);
             }
             _ => {}
         }

@@ -36,9 +36,9 @@ use super::connection::{Close, Connection};
 use super::handshake::write_all;
 use super::shard::{Letter, Shard, Work};
 use super::websocket::{seal_block, sealed_bytes_max};
-use crate::service::{FindService, ServiceOrder, ServicePart, Session, SessionService, check_service};
-
-const SECS_PER_DAY: u64 = 86_400;
+use crate::service::{
+    FindService, SECS_PER_DAY, ServiceOrder, ServicePart, Session, SessionService, check_service,
+};
 
 /// What a connection of a service has beside others.
 #[derive(Debug, Default)]

@@ -76,9 +76,7 @@ fn count_latency(shard: &Shard, now: Instant, sent: Instant) {
     }
     .add(1);
     counters.mesh_latency_us.add(micros);
-    if counters.mesh_latency_us_max.value() < micros as u64 {
-        counters.mesh_latency_us_max.set(micros);
-    }
+    counters.mesh_latency_us_max.raise(micros);
 }
 
 /// Goes on with work that took more than one turn, and with what waits behind it.

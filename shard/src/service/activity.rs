@@ -8,10 +8,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use ringpost_store::{Log, Queue, QueueIx};
 
+use super::commands::SECS_PER_DAY;
 use super::{Body, Service};
 use crate::counters::Counters;
 
-const SECS_PER_DAY: u64 = 86_400;
 /// The first day, of 1970, was a Thursday.
 const FIRST_WEEKDAY: u16 = 3;
 

@@ -20,7 +20,7 @@ use super::verify::{Claim, authorized, check_service, holds};
 use super::{Mutation, Service};
 
 pub(super) const PROHIBITED: ErrorType = ErrorType::Cmd(CommandError::Prohibited);
-pub(super) const SECS_PER_DAY: u64 = 86_400;
+pub(crate) const SECS_PER_DAY: u64 = 86_400;
 
 /// Whether the secrets agreed with a key are remembered for the session's next commands.
 #[derive(Clone, Copy)]
