@@ -9,11 +9,10 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
-use super::verifier::verify_leaf_signature;
+use super::verifier::{SCHEMES, no_tls12, shown, verify_leaf_signature};
 use crate::certificate::{ChainError, verify_service_chain};
 
 /// Asks for a certificate, and accepts clients without one.
@@ -45,9 +44,7 @@ impl ClientCertVerifier for ServiceVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let mut chain: Vec<&[u8]> = vec![end_entity.as_ref()];
-        chain.extend(intermediates.iter().map(AsRef::as_ref));
-        let now_secs = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let (chain, now_secs) = shown(end_entity, intermediates, now);
         verify_service_chain(&chain, now_secs).map_err(refused)?;
         Ok(ClientCertVerified::assertion())
     }
@@ -58,7 +55,7 @@ impl ClientCertVerifier for ServiceVerifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::ServerDoesNotSupportTls12Or13.into())
+        Err(no_tls12())
     }
 
     fn verify_tls13_signature(
@@ -71,6 +68,6 @@ impl ClientCertVerifier for ServiceVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519, SignatureScheme::ED448]
+        SCHEMES.to_vec()
     }
 }

@@ -30,9 +30,7 @@ impl ServerCertVerifier for RouterVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let mut chain: Vec<&[u8]> = vec![end_entity.as_ref()];
-        chain.extend(intermediates.iter().map(AsRef::as_ref));
-        let now_secs = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let (chain, now_secs) = shown(end_entity, intermediates, now);
         verify_router_chain(&chain, &self.identity, now_secs).map_err(refused)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -43,7 +41,7 @@ impl ServerCertVerifier for RouterVerifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::ServerDoesNotSupportTls12Or13.into())
+        Err(no_tls12())
     }
 
     fn verify_tls13_signature(
@@ -56,8 +54,26 @@ impl ServerCertVerifier for RouterVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519, SignatureScheme::ED448]
+        SCHEMES.to_vec()
     }
+}
+
+/// What certificates of the protocol sign with.
+pub(super) const SCHEMES: [SignatureScheme; 2] = [SignatureScheme::ED25519, SignatureScheme::ED448];
+
+/// The chain from its leaf on, and the time in seconds since 1970.
+pub(super) fn shown<'a>(
+    leaf: &'a CertificateDer<'_>,
+    intermediates: &'a [CertificateDer<'_>],
+    now: UnixTime,
+) -> (Vec<&'a [u8]>, i64) {
+    let chain = std::iter::once(leaf).chain(intermediates).map(AsRef::as_ref).collect();
+    (chain, i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// TLS 1.3 alone is spoken, so nobody asks for it.
+pub(super) fn no_tls12() -> Error {
+    PeerIncompatible::ServerDoesNotSupportTls12Or13.into()
 }
 
 /// Whether the owner of this certificate's key signed the TLS handshake.
