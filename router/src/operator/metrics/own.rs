@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::desk::Desk;
 use super::super::process::{self, Process};
+use super::reference::ACK_CLASSES;
 use super::{Kind, Page};
 
 /// Counters that go down too.
@@ -68,17 +69,7 @@ const HISTOGRAMS: &[Histogram] = &[
     Histogram {
         name: "ringpost_ack_seconds",
         help: "From delivery to acknowledgement, of subscribers",
-        classes: &[
-            ("1", "acks_within_1_s"),
-            ("5", "acks_within_5_s"),
-            ("10", "acks_within_10_s"),
-            ("30", "acks_within_30_s"),
-            ("60", "acks_within_60_s"),
-            ("300", "acks_within_300_s"),
-            ("1200", "acks_within_1200_s"),
-            ("3600", "acks_within_3600_s"),
-            ("+Inf", "acks_over_3600_s"),
-        ],
+        classes: ACK_CLASSES,
         sum: "ack_secs",
         units_per_second: 1,
     },

@@ -271,7 +271,7 @@ const SERVICE_METRICS: &[(&str, Kind, &str)] = &[
 ];
 
 /// Classes of times until an acknowledgement: seconds, and the counter of the class.
-const ACK_CLASSES: &[(&str, &str)] = &[
+pub const ACK_CLASSES: &[(&str, &str)] = &[
     ("1", "acks_within_1_s"),
     ("5", "acks_within_5_s"),
     ("10", "acks_within_10_s"),
