@@ -36,14 +36,28 @@ fn init() {
 
 /// `HSalsa20` over 16 zero bytes: the key of every box from a shared secret.
 pub(super) fn hsalsa20_of_zeros(secret: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
+    hsalsa20(secret, &[0; HSALSA20_INPUT_BYTES])
+}
+
+pub(super) fn hsalsa20(key: &[u8; KEY_BYTES], input: &[u8; HSALSA20_INPUT_BYTES]) -> [u8; KEY_BYTES] {
     init();
-    let input = [0_u8; HSALSA20_INPUT_BYTES];
     let mut out = [0_u8; KEY_BYTES];
     // SAFETY: the arrays have the sizes that the function reads and writes (asserted above); a null constant
     // means the standard one.
-    let _ =
-        unsafe { ffi::crypto_core_hsalsa20(out.as_mut_ptr(), input.as_ptr(), secret.as_ptr(), ptr::null()) };
+    let _ = unsafe { ffi::crypto_core_hsalsa20(out.as_mut_ptr(), input.as_ptr(), key.as_ptr(), ptr::null()) };
     out
+}
+
+/// Poly1305 alone.
+#[cfg(test)]
+pub(super) fn poly1305(key: &[u8; KEY_BYTES], text: &[u8]) -> [u8; TAG_BYTES] {
+    init();
+    let mut tag = [0_u8; TAG_BYTES];
+    // SAFETY: `text` is valid for its length, the tag and the key are arrays of the right sizes.
+    let _ = unsafe {
+        ffi::crypto_onetimeauth_poly1305(tag.as_mut_ptr(), text.as_ptr(), text.len() as u64, key.as_ptr())
+    };
+    tag
 }
 
 /// Encrypts `text` where it is and writes its tag.
