@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use glommio::Task;
 use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::sleep;
 use ringpost_protocol::tls::TlsChannel;
@@ -13,6 +14,7 @@ use ringpost_protocol::tls::TlsChannel;
 use super::address::{AddressKey, OfAddress};
 use super::connection::{Close, Connection, Deadline};
 use super::pace::Pace;
+use super::reader::Receiver;
 use super::shard::Shard;
 use super::tls::Entry;
 use super::{farewell, handshake, reader, sys, writer};
@@ -79,7 +81,7 @@ fn accepted(shard: &Rc<Shard>, stream: TcpStream, entry: Entry, place: usize) {
     let Some(address) = admit(shard, peer) else { return };
     if let Some(connection) = open(shard, stream, entry) {
         let shard = Rc::clone(shard);
-        glommio::spawn_local(async move {
+        spawn(async move {
             serve(&shard, &connection, address).await;
             leave(&shard, address);
             drop(counted);
@@ -163,17 +165,28 @@ fn open(shard: &Shard, stream: TcpStream, entry: Entry) -> Option<Rc<Connection>
     Some(connection)
 }
 
+/// What each of the two tasks of a connection may take: it is held for as long as the connection is, however idle. Futures
+/// that are rarely waited for are boxed, and buffers belong in none.
+const TASK_BYTES_MAX: usize = 512;
+
+fn spawn<T: Future + 'static>(task: T) -> Task<T::Output> {
+    const { assert!(size_of::<T>() <= TASK_BYTES_MAX, "a connection's task is too large") };
+    glommio::spawn_local(task)
+}
+
 /// The life of a connection.
 async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, address: AddressKey) {
     shard.counters.handshakes.set(shard.handshakes.get());
-    let agreed = handshake::run(shard, connection).await;
+    let mut receiver = Receiver::default();
+    // Its state is large, and gone when the session begins.
+    let agreed = Box::pin(handshake::run(shard, connection, &mut receiver)).await;
     end_handshake(shard, address);
     shard.counters.handshakes.set(shard.handshakes.get());
     let reason = match agreed {
-        Ok(receiver) => {
+        Ok(()) => {
             shard.counters.handshakes_done.add(1);
             connection.read_deadline.set(None);
-            let writer = glommio::spawn_local({
+            let writer = spawn({
                 let (shard, connection) = (Rc::clone(shard), Rc::clone(connection));
                 async move {
                     let mut reason = writer::run(&shard, &connection).await;
@@ -184,7 +197,9 @@ async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, address: AddressK
                     connection.close(reason);
                 }
             });
-            let reason = reader::run(shard, connection, receiver).await;
+            let reason = reader::run(shard, connection, &mut receiver).await;
+            // Its blocks are for others.
+            drop(receiver);
             if reason != Close::Stop && connection.ending.get().is_none() {
                 connection.close(reason);
             }
@@ -192,6 +207,7 @@ async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, address: AddressK
             reason
         }
         Err(reason) => {
+            drop(receiver);
             if connection.ending.get().is_some() {
                 farewell::say(connection).await;
             }

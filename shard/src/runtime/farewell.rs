@@ -42,9 +42,10 @@ pub async fn say(connection: &Connection) {
 
 /// Reads until the peer closes.
 async fn discard(connection: &Connection) {
-    let mut ignored = [0; 4096];
     loop {
         let read = poll_fn(|cx| {
+            // Not in the future, whose size every connection pays for as long as it lasts.
+            let mut ignored = [0; 4096];
             let mut stream = connection.stream.borrow_mut();
             Pin::new(&mut *stream).poll_read(cx, &mut ignored)
         });

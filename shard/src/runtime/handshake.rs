@@ -28,10 +28,9 @@ use super::websocket::{self, seal_block, sealed_bytes_max};
 use crate::service::{Session, SessionService};
 
 /// Establishes the session of a connection. What was received behind the hello stays in the receiver.
-pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Close> {
-    let mut receiver = Receiver::default();
-    let is_web = tls(shard, connection, &mut receiver).await?;
-    let challenge = if is_web { websocket::upgrade(shard, connection, &mut receiver).await? } else { None };
+pub async fn run(shard: &Shard, connection: &Connection, receiver: &mut Receiver) -> Result<(), Close> {
+    let is_web = tls(shard, connection, receiver).await?;
+    let challenge = if is_web { websocket::upgrade(shard, connection, receiver).await? } else { None };
     let mut sealed = Vec::new();
     let handshake = hello(shard, connection, challenge.as_ref(), &mut sealed)?;
     write_all(connection, &sealed).await?;
@@ -44,7 +43,7 @@ pub async fn run(shard: &Shard, connection: &Connection) -> Result<Receiver, Clo
         None => None,
     };
     establish(connection, agreed, service);
-    Ok(receiver)
+    Ok(())
 }
 
 /// The router's hello, as TLS records.

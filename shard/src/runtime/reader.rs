@@ -330,7 +330,7 @@ fn is_held_back(shard: &Shard, connection: &Connection) -> bool {
 }
 
 /// Receives the commands of an established session until the connection ends.
-pub async fn run(shard: &Rc<Shard>, connection: &Rc<Connection>, mut receiver: Receiver) -> Close {
+pub async fn run(shard: &Rc<Shard>, connection: &Rc<Connection>, receiver: &mut Receiver) -> Close {
     let Some(session) = connection.session.get() else { return Close::HandshakeParse };
     let mut pace = Pace::default();
     loop {
@@ -366,10 +366,11 @@ async fn receive(
     let content = at + opened.start..at + opened.end;
     if session.service.is_some() {
         let content = buffer.get(content.clone()).unwrap_or_default();
-        services::claim(shard, connection, session, content).await?;
+        Box::pin(services::claim(shard, connection, session, content)).await?;
     }
-    for subscribe in hand_over(shard, connection, session, buffer, content)? {
-        services::subscribe(shard, connection, session, subscribe).await?;
+    let subscriptions = hand_over(shard, connection, session, buffer, content)?;
+    if !subscriptions.is_empty() {
+        Box::pin(services::subscribe_all(shard, connection, session, subscriptions)).await?;
     }
     Ok(())
 }

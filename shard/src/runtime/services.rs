@@ -234,8 +234,21 @@ pub async fn claim(
     Ok(())
 }
 
+/// Carries out each SUBS or NSUBS of a block.
+pub async fn subscribe_all(
+    shard: &Shard,
+    connection: &Connection,
+    session: &Arc<Session>,
+    subscriptions: Vec<Subscribe>,
+) -> Result<(), Close> {
+    for one in subscriptions {
+        subscribe(shard, connection, session, one).await?;
+    }
+    Ok(())
+}
+
 /// Carries out SUBS or NSUBS, after the commands that came before it.
-pub async fn subscribe(
+async fn subscribe(
     shard: &Shard,
     connection: &Connection,
     session: &Arc<Session>,
