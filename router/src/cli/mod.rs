@@ -131,7 +131,9 @@ fn run(
 }
 
 /// Takes out what stands from `+RTS` to `-RTS`, or to the end. Gives the rest, and what was taken out.
-fn without_runtime_options(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<String>) {
+pub(crate) fn without_runtime_options(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> (Vec<OsString>, Vec<String>) {
     let (mut kept, mut foreign) = (Vec::new(), Vec::new());
     let mut inside = false;
     for argument in arguments {

@@ -23,6 +23,11 @@ pub struct StartArguments {
     #[arg(short, long)]
     maintenance: bool,
 
+    /// Check ini, certificates and limits as a start does, then end; also while
+    /// the server runs
+    #[arg(long, conflicts_with = "maintenance")]
+    check: bool,
+
     /// Start in spite of warnings (the server always does)
     #[arg(long)]
     skip_warnings: bool,
@@ -62,6 +67,7 @@ impl StartArguments {
             shards: self.shards,
             skip_damaged: self.skip_damaged,
             maintenance: self.maintenance,
+            check: self.check,
             log_level: self.log_level.map(|level| match level {
                 Level::Error => LogLevel::Error,
                 Level::Warn => LogLevel::Warn,

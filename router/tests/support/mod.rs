@@ -32,6 +32,11 @@ impl Home {
         home
     }
 
+    /// Of all directories and whatever a test puts beside them.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn config(&self, file: &str) -> PathBuf {
         self.folder.path().join("etc").join(file)
     }

@@ -24,11 +24,29 @@ use crate::limits::{
 /// After an accept that failed for want of descriptors or memory: trying at once would only burn the processor.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// Accepts until the task is cancelled. `place` is that of the listener among those of the router.
-pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, entry: Entry, place: usize) {
+/// All clients come back after a router has handed over, and some wait in the queues of its sockets: so long they are left
+/// there while there are as many handshakes as there may be, rather than accepted and refused.
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks whether there are fewer handshakes.
+const PATIENCE_STEP: Duration = Duration::from_millis(5);
+
+/// Accepts until the task is cancelled. `place` is that of the listener's address among those of the router.
+pub async fn run(
+    shard: Rc<Shard>,
+    listener: std::net::TcpListener,
+    entry: Entry,
+    place: usize,
+    is_successor: bool,
+) {
     let listener: TcpListener = sys::listener_of_this_executor(listener);
     let mut pace = Pace::default();
+    let patient_until = is_successor.then(|| Instant::now() + SUCCESSOR_PATIENCE);
     loop {
+        while shard.handshakes.get() >= handshakes_max(&shard)
+            && patient_until.is_some_and(|until| Instant::now() < until)
+        {
+            sleep(PATIENCE_STEP).await;
+        }
         match listener.accept().await {
             Ok(stream) => accepted(&shard, stream, entry, place),
             Err(error) => {
@@ -99,7 +117,7 @@ fn admit(shard: &Shard, peer: SocketAddr) -> Option<AddressKey> {
         shard.counters.refused_connections.add(1);
         return None;
     }
-    if shard.handshakes.get() >= limits.handshakes.div_ceil(shard.map.shards()) {
+    if shard.handshakes.get() >= handshakes_max(shard) {
         shard.counters.refused_handshakes.add(1);
         return None;
     }
@@ -124,6 +142,11 @@ fn admit(shard: &Shard, peer: SocketAddr) -> Option<AddressKey> {
     Some(address)
 }
 
+/// The shard's part of the handshakes under way.
+fn handshakes_max(shard: &Shard) -> usize {
+    shard.config.limits.handshakes.div_ceil(shard.map.shards())
+}
+
 fn leave(shard: &Shard, address: AddressKey) {
     let mut by_address = shard.by_address.borrow_mut();
     if let Some(of_address) = by_address.get_mut(&address) {
@@ -143,6 +166,7 @@ fn end_handshake(shard: &Shard, address: AddressKey) {
 
 fn open(shard: &Shard, stream: TcpStream, entry: Entry) -> Option<Rc<Connection>> {
     let options = stream.set_nodelay(true).map_err(io::Error::from).and_then(|()| {
+        sys::close_on_exec(&stream)?;
         let idle = Duration::from_secs(KEEPALIVE_IDLE_SECS);
         sys::set_keepalive(&stream, idle, Duration::from_secs(KEEPALIVE_INTERVAL_SECS), KEEPALIVE_PROBES)
     });

@@ -1,18 +1,25 @@
 //! Asking the shards to stop, from any thread.
 
+use std::io;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use atomic_waker::AtomicWaker;
+
+use super::listen;
 
 /// How a router is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum StopMode {
     Run = 0,
+    /// As the next one, but clients that have connected get a session first, and new ones wait: the listening sockets stay
+    /// open, for another program. See [`Router::left_listeners`](super::Router::left_listeners).
+    HandOver = 1,
     /// Accept and read no more; answer what is under way, within the limit.
-    Graceful = 1,
-    Immediate = 2,
+    Graceful = 2,
+    Immediate = 3,
 }
 
 #[derive(Debug)]
@@ -24,11 +31,17 @@ pub(super) struct StopState {
     wakers: Vec<AtomicWaker>,
     /// Why a log has failed.
     log_failure: Mutex<Option<String>>,
+    /// Shards that still accept.
+    accepting: AtomicUsize,
+    /// A descriptor of each listening socket, which keeps it open without the shards.
+    listeners: Mutex<Vec<TcpListener>>,
 }
 
 impl StopState {
-    pub fn new(shards: usize) -> Self {
+    pub fn new(shards: usize, listeners: Vec<TcpListener>) -> Self {
         Self {
+            accepting: AtomicUsize::new(shards),
+            listeners: Mutex::new(listeners),
             mode: AtomicU8::new(StopMode::Run as u8),
             connections: Arc::default(),
             wakers: std::iter::repeat_with(AtomicWaker::new).take(shards).collect(),
@@ -39,13 +52,20 @@ impl StopState {
     pub fn mode(&self) -> StopMode {
         match self.mode.load(Ordering::Acquire) {
             0 => StopMode::Run,
-            1 => StopMode::Graceful,
+            1 => StopMode::HandOver,
+            2 => StopMode::Graceful,
             _ => StopMode::Immediate,
         }
     }
 
     /// Never goes back to a milder mode.
     pub fn request(&self, mode: StopMode) {
+        match mode {
+            StopMode::Run => {}
+            // Nobody may be accepted by a system call that is being cancelled: for a moment nobody comes in.
+            StopMode::HandOver => self.each_listener("held back", listen::hold_back),
+            StopMode::Graceful | StopMode::Immediate => drop(self.take_listeners()),
+        }
         self.mode.fetch_max(mode as u8, Ordering::AcqRel);
         self.wakers.iter().for_each(AtomicWaker::wake);
     }
@@ -58,6 +78,31 @@ impl StopState {
 
     pub fn log_failure(&self) -> Option<String> {
         self.log_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// To be said by each shard, once.
+    pub fn note_stopped_accepting(&self) {
+        if self.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.each_listener("let in", listen::let_in);
+            self.wakers.iter().for_each(AtomicWaker::wake);
+        }
+    }
+
+    pub fn nobody_accepts(&self) -> bool {
+        self.accepting.load(Ordering::Acquire) == 0
+    }
+
+    /// The listening sockets, if the router has not been asked to close them.
+    pub fn take_listeners(&self) -> Vec<TcpListener> {
+        std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn each_listener(&self, what: &str, act: impl Fn(&TcpListener) -> io::Result<()>) {
+        for listener in &*self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Err(error) = act(listener) {
+                tracing::warn!("new connections cannot be {what}: {error}");
+            }
+        }
     }
 
     pub fn all_connections_ended(&self) -> bool {

@@ -1,0 +1,162 @@
+//! How a shard comes to its end, in steps of the sweep.
+//!
+//! A stop accepts no more at once. To hand its sockets over, a router must lose no connection: of those that wait in the
+//! queues of the kernel the next program takes care, but one that a shard has accepted is its own, and gets its handshake
+//! done. A system call that is to accept a connection, and is cancelled, may have accepted one; so for the moment of the
+//! cancellation nothing comes in (see [`StopState::request`](super::stop::StopState::request)).
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::StopMode;
+use super::connection::{Close, Connection};
+use super::shard::Shard;
+
+/// Between two looks while new clients are held back, who try again only a second later; and otherwise.
+const LOOK_SOON: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_millis(10);
+/// Looks without a new connection after which the queues of the kernel count as empty.
+const QUIET_LOOKS: u32 = 3;
+/// So long connections that wait are accepted. What is left then is for the next program.
+const ACCEPT_WITHIN: Duration = Duration::from_secs(2);
+/// Looks after which a cancelled system call has ended. The first one submits the cancellation.
+const CANCEL_LOOKS: u32 = 2;
+/// What a handshake may take, from accepting on, that the router waits for before it hands over: those of clients far away,
+/// not those of clients that say nothing.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(2);
+/// Connections that are closed have so long to end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+enum Step {
+    Running,
+    Accepting { until: Instant, accepted: u64, quiet_looks: u32 },
+    Cancelling { looks: u32 },
+    Handshaking { until: Instant },
+    Draining { deadline: Instant },
+}
+
+#[derive(Debug)]
+pub struct Ending {
+    step: Step,
+    accepts: bool,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self { step: Step::Running, accepts: true }
+    }
+}
+
+impl Ending {
+    /// Until the next look.
+    pub fn wait(&self) -> Duration {
+        match self.step {
+            Step::Accepting { .. } | Step::Cancelling { .. } => LOOK_SOON,
+            Step::Running | Step::Handshaking { .. } | Step::Draining { .. } => LOOK,
+        }
+    }
+
+    /// Does what is to be done at this time. True if the shard has ended.
+    pub fn look(&mut self, shard: &Shard, now: Instant, stop_accepting: impl Fn()) -> bool {
+        match shard.stop.mode() {
+            StopMode::Run => false,
+            StopMode::HandOver => {
+                self.hand_over(shard, now, stop_accepting);
+                self.has_drained(shard, now)
+            }
+            StopMode::Graceful => {
+                if !matches!(self.step, Step::Draining { .. }) {
+                    stop_accepting();
+                    self.note_stopped_accepting(shard);
+                    self.drain(shard, now);
+                }
+                self.has_drained(shard, now)
+            }
+            StopMode::Immediate => {
+                // Their tasks end with the executor, which says nothing to the peers.
+                close_connections(shard);
+                true
+            }
+        }
+    }
+
+    fn hand_over(&mut self, shard: &Shard, now: Instant, stop_accepting: impl Fn()) {
+        match &mut self.step {
+            Step::Running => {
+                let accepted = shard.counters.connections_accepted.value();
+                self.step = Step::Accepting { until: now + ACCEPT_WITHIN, accepted, quiet_looks: 0 };
+            }
+            Step::Accepting { until, accepted, quiet_looks } => {
+                let before = std::mem::replace(accepted, shard.counters.connections_accepted.value());
+                *quiet_looks = if *accepted == before { *quiet_looks + 1 } else { 0 };
+                if *quiet_looks >= QUIET_LOOKS || now >= *until {
+                    stop_accepting();
+                    self.step = Step::Cancelling { looks: 0 };
+                }
+            }
+            Step::Cancelling { looks } => {
+                *looks += 1;
+                if *looks > CANCEL_LOOKS {
+                    self.note_stopped_accepting(shard);
+                    self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
+                }
+            }
+            Step::Handshaking { until } => {
+                if now >= *until || shard.handshakes.get() == 0 || !has_young_handshakes(shard) {
+                    self.drain(shard, now);
+                }
+            }
+            Step::Draining { .. } => {}
+        }
+    }
+
+    fn note_stopped_accepting(&mut self, shard: &Shard) {
+        if std::mem::take(&mut self.accepts) {
+            shard.stop.note_stopped_accepting();
+        }
+    }
+
+    /// Stops reading; what is under way is answered and written.
+    fn drain(&mut self, shard: &Shard, now: Instant) {
+        for connection in all(shard) {
+            connection.draining.set(true);
+            connection.wake_reader();
+            connection.wake_writer();
+        }
+        self.step = Step::Draining { deadline: now + Duration::from_secs(shard.config.limits.stop_secs) };
+    }
+
+    fn has_drained(&self, shard: &Shard, now: Instant) -> bool {
+        let Step::Draining { deadline } = self.step else { return false };
+        // Until nobody accepts any more, connections of other shards may still need this one.
+        if shard.stop.nobody_accepts() && shard.stop.all_connections_ended() {
+            return true;
+        }
+        if now >= deadline {
+            close_connections(shard);
+        }
+        // The connections end by themselves once they are closed.
+        now >= deadline + CLOSE_WITHIN
+    }
+}
+
+/// Clients that have connected just now, and have no session yet.
+fn has_young_handshakes(shard: &Shard) -> bool {
+    let connections = shard.connections.borrow();
+    connections.iter().any(|(_, connection)| {
+        connection.session.get().is_none()
+            && !connection.is_relay
+            && connection.created_at.elapsed() < HANDSHAKE_WITHIN
+    })
+}
+
+fn close_connections(shard: &Shard) {
+    for connection in all(shard) {
+        connection.close(Close::Stop);
+    }
+}
+
+fn all(shard: &Shard) -> Vec<Rc<Connection>> {
+    shard.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
+}
