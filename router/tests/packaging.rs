@@ -97,6 +97,7 @@ fn the_unit_and_the_compose_file_raise_the_limits_that_the_router_needs() {
     let unit = fs::read_to_string(packaging("systemd/smp-server.service")).unwrap();
     let keys: BTreeMap<&str, &str> = unit.lines().filter_map(|line| line.split_once('=')).collect();
     assert_eq!((keys["LimitNOFILE"], keys["LimitMEMLOCK"]), ("1048576", "512M"));
+    assert!(unit.contains("kill --signal=USR2"), "how to upgrade");
     for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
         assert!(keys["SystemCallFilter"].contains(call) && allowed().contains(call), "{call}");
     }

@@ -43,6 +43,7 @@ enum Command {
     /// Make a new online certificate and key; the server's address stays
     Cert(certificate::CertificateArguments),
     /// Start the server
+    #[command(after_help = start::SIGNALS)]
     Start(Box<start::StartArguments>),
     /// Take queues and messages over from a server of the reference implementation
     Import(migrate::ImportArguments),

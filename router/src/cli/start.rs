@@ -5,6 +5,14 @@ use clap::{Args, ValueEnum};
 use crate::settings::{LogLevel, Shards, parse_shards};
 use crate::start::StartOptions;
 
+/// What a running server does at signals.
+pub const SIGNALS: &str = "\
+Signals:
+  SIGTERM, SIGINT  stop: what is in flight is finished; once more ends at once
+  SIGHUP           read the ini again
+  SIGUSR2          go on with the program that is now at the path of this one,
+                   without refusing a connection";
+
 #[derive(Debug, Args)]
 pub struct StartArguments {
     /// Shards to run, or `auto` for one per CPU; overrides the ini

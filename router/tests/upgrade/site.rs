@@ -162,19 +162,18 @@ impl Site {
         Path::new("/proc").join(self.child.id().to_string()).join(name)
     }
 
-    /// Where each open descriptor leads, without the numbers of pipes and sockets.
+    /// Where open descriptors lead, without the numbers of pipes and sockets, and without the files of the log, of which there
+    /// are more and fewer.
     pub fn descriptors(&self) -> BTreeMap<String, usize> {
         let mut kinds = BTreeMap::new();
         for entry in fs::read_dir(self.proc("fd")).unwrap() {
-            let target = fs::read_link(entry.unwrap().path()).unwrap().to_string_lossy().into_owned();
-            let target = match target.split_once(":[") {
-                Some((kind, _)) => kind.to_owned(),
-                // Names of files of the log go up.
-                None => {
-                    target.rsplit_once("ringpost/").map_or(target.clone(), |(folder, _)| folder.to_owned())
-                }
-            };
-            *kinds.entry(target).or_default() += 1;
+            // Some are closed meanwhile.
+            let Ok(target) = fs::read_link(entry.unwrap().path()) else { continue };
+            let target = target.to_string_lossy().into_owned();
+            if !target.contains("/var/ringpost/") {
+                let kind = target.split_once(":[").map_or(target.as_str(), |(kind, _)| kind);
+                *kinds.entry(kind.to_owned()).or_default() += 1;
+            }
         }
         kinds
     }

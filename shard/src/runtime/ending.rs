@@ -2,8 +2,8 @@
 //!
 //! A stop accepts no more at once. To hand its sockets over, a router must lose no connection: of those that wait in the
 //! queues of the kernel the next program takes care, but one that a shard has accepted is its own, and gets its handshake
-//! done. A system call that is to accept a connection, and is cancelled, may have accepted one; so for the moment of the
-//! cancellation nothing comes in (see [`StopState::request`](super::stop::StopState::request)).
+//! done. A system call that is to accept a connection, and is cancelled, may have accepted one. So the one that is under way
+//! for each socket is left to end with the next connection; where none comes, nobody comes in while it is cancelled.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use super::StopMode;
 use super::connection::{Close, Connection};
 use super::shard::Shard;
 
+/// So long a shard waits for the next connection of each of its sockets.
+const NEXT_WITHIN: Duration = Duration::from_millis(100);
 /// Between two looks while new clients are held back, who try again only a second later; and otherwise.
 const LOOK_SOON: Duration = Duration::from_millis(1);
 const LOOK: Duration = Duration::from_millis(10);
-/// Looks without a new connection after which the queues of the kernel count as empty.
-const QUIET_LOOKS: u32 = 3;
-/// So long connections that wait are accepted. What is left then is for the next program.
-const ACCEPT_WITHIN: Duration = Duration::from_secs(2);
+/// Looks after which a connection that came before clients were held back has been accepted.
+const HOLD_LOOKS: u32 = 3;
 /// Looks after which a cancelled system call has ended. The first one submits the cancellation.
 const CANCEL_LOOKS: u32 = 2;
 /// What a handshake may take, from accepting on, that the router waits for before it hands over: those of clients far away,
@@ -30,8 +30,9 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 enum Step {
     Running,
-    Accepting { until: Instant, accepted: u64, quiet_looks: u32 },
-    Cancelling { looks: u32 },
+    Accepting { until: Instant },
+    HoldingBack { sockets: Vec<usize>, looks: u32 },
+    Cancelling { sockets: Vec<usize>, looks: u32 },
     Handshaking { until: Instant },
     Draining { deadline: Instant },
 }
@@ -52,7 +53,7 @@ impl Ending {
     /// Until the next look.
     pub fn wait(&self) -> Duration {
         match self.step {
-            Step::Accepting { .. } | Step::Cancelling { .. } => LOOK_SOON,
+            Step::Accepting { .. } | Step::HoldingBack { .. } | Step::Cancelling { .. } => LOOK_SOON,
             Step::Running | Step::Handshaking { .. } | Step::Draining { .. } => LOOK,
         }
     }
@@ -83,23 +84,29 @@ impl Ending {
 
     fn hand_over(&mut self, shard: &Shard, now: Instant, stop_accepting: impl Fn()) {
         match &mut self.step {
-            Step::Running => {
-                let accepted = shard.counters.connections_accepted.value();
-                self.step = Step::Accepting { until: now + ACCEPT_WITHIN, accepted, quiet_looks: 0 };
-            }
-            Step::Accepting { until, accepted, quiet_looks } => {
-                let before = std::mem::replace(accepted, shard.counters.connections_accepted.value());
-                *quiet_looks = if *accepted == before { *quiet_looks + 1 } else { 0 };
-                if *quiet_looks >= QUIET_LOOKS || now >= *until {
+            Step::Running => self.step = Step::Accepting { until: now + NEXT_WITHIN },
+            Step::Accepting { until } => {
+                let sockets = shard.accepting.borrow().clone();
+                if sockets.is_empty() {
                     stop_accepting();
-                    self.step = Step::Cancelling { looks: 0 };
+                    self.finish_handshakes(shard, now);
+                } else if now >= *until {
+                    shard.stop.hold_back(&sockets);
+                    self.step = Step::HoldingBack { sockets, looks: 0 };
                 }
             }
-            Step::Cancelling { looks } => {
+            Step::HoldingBack { sockets, looks } => {
+                *looks += 1;
+                if *looks > HOLD_LOOKS {
+                    stop_accepting();
+                    self.step = Step::Cancelling { sockets: std::mem::take(sockets), looks: 0 };
+                }
+            }
+            Step::Cancelling { sockets, looks } => {
                 *looks += 1;
                 if *looks > CANCEL_LOOKS {
-                    self.note_stopped_accepting(shard);
-                    self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
+                    shard.stop.let_in(sockets);
+                    self.finish_handshakes(shard, now);
                 }
             }
             Step::Handshaking { until } => {
@@ -109,6 +116,11 @@ impl Ending {
             }
             Step::Draining { .. } => {}
         }
+    }
+
+    fn finish_handshakes(&mut self, shard: &Shard, now: Instant) {
+        self.note_stopped_accepting(shard);
+        self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
     }
 
     fn note_stopped_accepting(&mut self, shard: &Shard) {

@@ -15,11 +15,20 @@ const BACKLOG: i32 = 4096;
 pub(super) struct Listening {
     /// With the ports that the system chose for port 0.
     pub addresses: Vec<SocketAddr>,
-    /// Of each shard, each with the place of its address. A shard has several at an address if an earlier program had more
-    /// shards.
-    pub of_shards: Vec<Vec<(usize, TcpListener)>>,
+    /// A shard has several at an address if an earlier program had more shards.
+    pub of_shards: Vec<Vec<ShardListener>>,
     /// Another descriptor of each socket, with which it outlives the shards.
     pub kept: Vec<TcpListener>,
+}
+
+/// A listening socket of one shard.
+#[derive(Debug)]
+pub(super) struct ShardListener {
+    pub listener: TcpListener,
+    /// Its address, by the place among those of the router.
+    pub place: usize,
+    /// Its place in [`Listening::kept`].
+    pub kept: usize,
 }
 
 pub(super) fn listen(
@@ -55,8 +64,9 @@ pub(super) fn listen(
             listeners.push(socket.into());
         }
         for (listener, shard) in listeners.into_iter().zip((0..shards).cycle()) {
+            let kept = listening.kept.len();
             listening.kept.push(listener.try_clone().map_err(fail)?);
-            listening.of_shards[shard].push((place, listener));
+            listening.of_shards[shard].push(ShardListener { listener, place, kept });
         }
         listening.addresses.push(address);
     }
@@ -131,11 +141,11 @@ mod tests {
         let third = listen(&addresses, 1, second.kept).unwrap();
         assert_eq!(counts(&third), [6]);
         // Those that waited since before the first change are all there.
-        let places: Vec<usize> = third.of_shards[0].iter().map(|(place, _)| *place).collect();
+        let places: Vec<usize> = third.of_shards[0].iter().map(|one| one.place).collect();
         assert_eq!(places, [0, 0, 0, 1, 1, 1]);
         let accepted: usize = third.of_shards[0]
             .iter()
-            .map(|(_, listener)| std::iter::from_fn(|| listener.accept().ok()).count())
+            .map(|one| std::iter::from_fn(|| one.listener.accept().ok()).count())
             .sum();
         assert_eq!(accepted, clients.len());
     }
@@ -153,7 +163,7 @@ mod tests {
     #[test]
     fn who_is_held_back_is_let_in_later() {
         let listening = listen(&["127.0.0.1:0".parse().unwrap()], 1, Vec::new()).unwrap();
-        let (listener, address) = (&listening.of_shards[0][0].1, listening.addresses[0]);
+        let (listener, address) = (&listening.of_shards[0][0].listener, listening.addresses[0]);
         hold_back(listener).unwrap();
         let begun = std::thread::spawn(move || TcpStream::connect(address));
         std::thread::sleep(Duration::from_millis(100));

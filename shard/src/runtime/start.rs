@@ -19,7 +19,7 @@ use ringpost_store::{IdHasher, MemoryLog, PARTITIONS, PartitionMap, SegmentLog};
 
 use super::bell::{self, Ear, SocketBell};
 use super::disk::ShardDisk;
-use super::listen::{Listening, listen};
+use super::listen::{Listening, ShardListener, listen};
 use super::operator::{LastActive, Line, Operator};
 use super::shard::{Posted, Shard};
 use super::state::{self, DataConfig, Recovered, ShardLog, ShardState};
@@ -164,7 +164,7 @@ struct Seed {
     map: PartitionMap,
     endpoint: Endpoint<Posted, SocketBell>,
     ear: std::os::unix::net::UnixStream,
-    listeners: Vec<(usize, TcpListener)>,
+    listeners: Vec<ShardListener>,
     /// The router took sockets over: clients wait in their queues.
     is_successor: bool,
     random: ChaCha20Rng,
@@ -518,9 +518,10 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
     let acceptors: Vec<_> = seed
         .listeners
         .into_iter()
-        .filter_map(|(place, listener)| {
-            let entry = *shard.config.entries.get(place)?;
-            let accept = accept::run(std::rc::Rc::clone(&shard), listener, entry, place, seed.is_successor);
+        .filter_map(|listener| {
+            let entry = *shard.config.entries.get(listener.place)?;
+            shard.accepting.borrow_mut().push(listener.kept);
+            let accept = accept::run(std::rc::Rc::clone(&shard), listener, entry, seed.is_successor);
             Some(glommio::spawn_local(accept))
         })
         .collect();

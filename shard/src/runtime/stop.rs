@@ -60,11 +60,8 @@ impl StopState {
 
     /// Never goes back to a milder mode.
     pub fn request(&self, mode: StopMode) {
-        match mode {
-            StopMode::Run => {}
-            // Nobody may be accepted by a system call that is being cancelled: for a moment nobody comes in.
-            StopMode::HandOver => self.each_listener("held back", listen::hold_back),
-            StopMode::Graceful | StopMode::Immediate => drop(self.take_listeners()),
+        if mode > StopMode::HandOver {
+            drop(self.take_listeners());
         }
         self.mode.fetch_max(mode as u8, Ordering::AcqRel);
         self.wakers.iter().for_each(AtomicWaker::wake);
@@ -83,7 +80,6 @@ impl StopState {
     /// To be said by each shard, once.
     pub fn note_stopped_accepting(&self) {
         if self.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.each_listener("let in", listen::let_in);
             self.wakers.iter().for_each(AtomicWaker::wake);
         }
     }
@@ -97,8 +93,19 @@ impl StopState {
         std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn each_listener(&self, what: &str, act: impl Fn(&TcpListener) -> io::Result<()>) {
-        for listener in &*self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
+    /// Keeps new connections out of these sockets for a moment: see [`listen::hold_back`].
+    pub fn hold_back(&self, places: &[usize]) {
+        self.each(places, "held back", listen::hold_back);
+    }
+
+    pub fn let_in(&self, places: &[usize]) {
+        self.each(places, "let in", listen::let_in);
+    }
+
+    fn each(&self, places: &[usize], what: &str, act: impl Fn(&TcpListener) -> io::Result<()>) {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        // They may be closed already.
+        for listener in places.iter().filter_map(|place| listeners.get(*place)) {
             if let Err(error) = act(listener) {
                 tracing::warn!("new connections cannot be {what}: {error}");
             }
