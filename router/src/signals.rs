@@ -52,9 +52,10 @@ impl Watch {
                 let name = signal_name(signal).unwrap_or("signal");
                 if let SIGHUP | SIGUSR2 = signal {
                     let act = if signal == SIGHUP { &watched.reload } else { &watched.upgrade };
-                    match act.get().filter(|_| first.is_none()) {
-                        Some(act) => act(),
-                        None => tracing::info!("{name}: nothing is done now, the router starts or stops"),
+                    if let Some(act) = act.get().filter(|_| first.is_none()) {
+                        act();
+                    } else {
+                        tracing::info!("{name}: nothing is done now, the router starts or stops");
                     }
                     continue;
                 }

@@ -58,8 +58,10 @@ fn nobody_is_refused(before: usize, after: usize) {
     });
     knocking.until_greeted(20);
     let (connected, greeted, pause) = knocking.end();
+    let accepted: usize = queues.iter().map(|queue| queue.accepted()).sum();
     println!(
-        "{before} to {after} shards: {connected} connections and {greeted} sessions, at most {} ms apart",
+        "{before} to {after} shards: {connected} connections and {greeted} sessions, at most {} ms apart; \
+         {accepted} messages",
         pause.as_millis()
     );
     site.upgrade();
