@@ -10,11 +10,12 @@
 //! | [`delivery`] | messages and notification metadata as a router encrypts them for the recipient |
 //! | [`ed448`] | signatures of rarer keys, and of most routers' certificates |
 //! | [`ids`] | IDs derived from other values |
-//! | `sodium` | the calls into libsodium |
+//! | `sodium`, `awslc` | the calls into libsodium and AWS-LC |
 //!
 //! Keys and secrets are erased when dropped and never printed.
 
 pub mod authorization;
+pub(crate) mod awslc;
 pub mod block;
 pub mod boxes;
 pub mod chain;
