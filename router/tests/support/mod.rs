@@ -164,6 +164,15 @@ impl Running {
         Self { child, out, lines }
     }
 
+    /// Reads on until a line begins so.
+    pub fn until_line(&mut self, beginning: &str) {
+        let mut line = String::new();
+        while !line.starts_with(beginning) {
+            line.clear();
+            assert!(self.out.read_line(&mut line).unwrap() > 0, "the router ended without {beginning:?}");
+        }
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

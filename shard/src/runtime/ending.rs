@@ -40,12 +40,13 @@ enum Step {
 #[derive(Debug)]
 pub struct Ending {
     step: Step,
-    accepts: bool,
+    /// New sessions may begin.
+    is_welcoming: bool,
 }
 
 impl Default for Ending {
     fn default() -> Self {
-        Self { step: Step::Running, accepts: true }
+        Self { step: Step::Running, is_welcoming: true }
     }
 }
 
@@ -69,7 +70,7 @@ impl Ending {
             StopMode::Graceful => {
                 if !matches!(self.step, Step::Draining { .. }) {
                     stop_accepting();
-                    self.note_stopped_accepting(shard);
+                    self.note_no_more_sessions(shard);
                     self.drain(shard, now);
                 }
                 self.has_drained(shard, now)
@@ -89,7 +90,7 @@ impl Ending {
                 let sockets = shard.accepting.borrow().clone();
                 if sockets.is_empty() {
                     stop_accepting();
-                    self.finish_handshakes(shard, now);
+                    self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
                 } else if now >= *until {
                     shard.stop.hold_back(&sockets);
                     self.step = Step::HoldingBack { sockets, looks: 0 };
@@ -106,11 +107,15 @@ impl Ending {
                 *looks += 1;
                 if *looks > CANCEL_LOOKS {
                     shard.stop.let_in(sockets);
-                    self.finish_handshakes(shard, now);
+                    self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
                 }
             }
             Step::Handshaking { until } => {
                 if now >= *until || shard.handshakes.get() == 0 || !has_young_handshakes(shard) {
+                    self.note_no_more_sessions(shard);
+                }
+                // Until then sessions of other shards go on, and need this one.
+                if shard.stop.no_more_sessions() {
                     self.drain(shard, now);
                 }
             }
@@ -118,14 +123,9 @@ impl Ending {
         }
     }
 
-    fn finish_handshakes(&mut self, shard: &Shard, now: Instant) {
-        self.note_stopped_accepting(shard);
-        self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
-    }
-
-    fn note_stopped_accepting(&mut self, shard: &Shard) {
-        if std::mem::take(&mut self.accepts) {
-            shard.stop.note_stopped_accepting();
+    fn note_no_more_sessions(&mut self, shard: &Shard) {
+        if std::mem::take(&mut self.is_welcoming) {
+            shard.stop.note_no_more_sessions();
         }
     }
 
@@ -141,8 +141,7 @@ impl Ending {
 
     fn has_drained(&self, shard: &Shard, now: Instant) -> bool {
         let Step::Draining { deadline } = self.step else { return false };
-        // Until nobody accepts any more, connections of other shards may still need this one.
-        if shard.stop.nobody_accepts() && shard.stop.all_connections_ended() {
+        if shard.stop.no_more_sessions() && shard.stop.all_connections_ended() {
             return true;
         }
         if now >= deadline {

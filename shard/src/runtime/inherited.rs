@@ -143,11 +143,18 @@ fn set_close_on_exec(fd: RawFd, close: bool) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn adopt_listener(fd: RawFd, address: SocketAddr) -> Result<TcpListener, String> {
+/// What this program has opened or taken is closed on `exec`; a descriptor that is not has come from the one before.
+fn check_left_open(fd: RawFd) -> Result<(), String> {
     // SAFETY: the call looks at the descriptor's flags, and fails if it is not open.
-    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        return Err("it is not open".to_owned());
+    match unsafe { libc::fcntl(fd, libc::F_GETFD) } {
+        flags if flags < 0 => Err("it is not open".to_owned()),
+        flags if flags & libc::FD_CLOEXEC != 0 => Err("it was not left open".to_owned()),
+        _ => Ok(()),
     }
+}
+
+fn adopt_listener(fd: RawFd, address: SocketAddr) -> Result<TcpListener, String> {
+    check_left_open(fd)?;
     // SAFETY: it is open, and nobody closes it: nothing in this process knows it yet but the environment.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     let socket = SockRef::from(&socket);
@@ -165,7 +172,8 @@ fn adopt_listener(fd: RawFd, address: SocketAddr) -> Result<TcpListener, String>
 }
 
 fn adopt_program(fd: RawFd) -> Result<File, String> {
-    set_close_on_exec(fd, true).map_err(|_| "it is not open".to_owned())?;
+    check_left_open(fd)?;
+    set_close_on_exec(fd, true).map_err(|error| error.to_string())?;
     // SAFETY: it is open, was left to us by the earlier program of this process, known by the process ID, and is taken once,
     // since `from_environment` comes here once in the life of a program.
     Ok(unsafe { File::from_raw_fd(fd) })
@@ -198,6 +206,7 @@ mod tests {
         let mut inherited = InheritedListeners::default();
         for named in named.split(',') {
             inherited.adopt(named).unwrap();
+            assert_eq!(inherited.adopt(named).unwrap_err(), "it was not left open", "it is taken once");
         }
         assert_eq!(inherited.take_program().unwrap().metadata().unwrap().len(), 9);
         let again = inherited.take(address).remove(0);
@@ -215,7 +224,12 @@ mod tests {
         let connected = std::net::TcpStream::connect(address).unwrap();
         let local = connected.local_addr().unwrap();
         let file = tempfile::tempfile().unwrap();
+        let own = TcpListener::bind("127.0.0.1:0").unwrap();
+        for fd in [listener.as_raw_fd(), connected.as_raw_fd(), file.as_raw_fd()] {
+            set_close_on_exec(fd, false).unwrap();
+        }
         for (fd, at, reason) in [
+            (own.as_raw_fd(), own.local_addr().unwrap(), "not left open"),
             (listener.as_raw_fd(), other, "does not listen there"),
             (connected.as_raw_fd(), local, "not a listening socket"),
             (file.as_raw_fd(), other, "not a listening socket"),

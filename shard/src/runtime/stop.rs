@@ -31,8 +31,8 @@ pub(super) struct StopState {
     wakers: Vec<AtomicWaker>,
     /// Why a log has failed.
     log_failure: Mutex<Option<String>>,
-    /// Shards that still accept.
-    accepting: AtomicUsize,
+    /// Shards whose clients may be new: they accept, or have handshakes to finish.
+    welcoming: AtomicUsize,
     /// A descriptor of each listening socket, which keeps it open without the shards.
     listeners: Mutex<Vec<TcpListener>>,
 }
@@ -40,7 +40,7 @@ pub(super) struct StopState {
 impl StopState {
     pub fn new(shards: usize, listeners: Vec<TcpListener>) -> Self {
         Self {
-            accepting: AtomicUsize::new(shards),
+            welcoming: AtomicUsize::new(shards),
             listeners: Mutex::new(listeners),
             mode: AtomicU8::new(StopMode::Run as u8),
             connections: Arc::default(),
@@ -77,15 +77,16 @@ impl StopState {
         self.log_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// To be said by each shard, once.
-    pub fn note_stopped_accepting(&self) {
-        if self.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
+    /// A shard gets no new sessions any more. To be said by each, once.
+    pub fn note_no_more_sessions(&self) {
+        if self.welcoming.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.wakers.iter().for_each(AtomicWaker::wake);
         }
     }
 
-    pub fn nobody_accepts(&self) -> bool {
-        self.accepting.load(Ordering::Acquire) == 0
+    /// No shard gets new sessions any more.
+    pub fn no_more_sessions(&self) -> bool {
+        self.welcoming.load(Ordering::Acquire) == 0
     }
 
     /// The listening sockets, if the router has not been asked to close them.
