@@ -3,24 +3,22 @@
 //! A stop accepts no more at once. To hand its sockets over, a router must lose no connection: of those that wait in the
 //! queues of the kernel the next program takes care, but one that a shard has accepted is its own, and gets its handshake
 //! done. A system call that is to accept a connection, and is cancelled, may have accepted one. So the one that is under way
-//! for each socket is left to end with the next connection; where none comes, nobody comes in while it is cancelled.
+//! for each socket is not cancelled but ends with the next connection: that of a client, or one of our own.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use socket2::Socket;
 
 use super::StopMode;
 use super::connection::{Close, Connection};
 use super::shard::Shard;
 
-/// So long a shard waits for the next connection of each of its sockets.
-const NEXT_WITHIN: Duration = Duration::from_millis(100);
-/// Between two looks while new clients are held back, who try again only a second later; and otherwise.
-const LOOK_SOON: Duration = Duration::from_millis(1);
+/// Between two knocks at sockets that are accepted from; and between two looks otherwise.
+const KNOCK_EVERY: Duration = Duration::from_millis(1);
 const LOOK: Duration = Duration::from_millis(10);
-/// Looks after which a connection that came before clients were held back has been accepted.
-const HOLD_LOOKS: u32 = 3;
-/// Looks after which a cancelled system call has ended. The first one submits the cancellation.
-const CANCEL_LOOKS: u32 = 2;
+/// What has not been accepted after this time is cancelled: something keeps the machine from reaching itself.
+const KNOCK_WITHIN: Duration = Duration::from_secs(2);
 /// What a handshake may take, from accepting on, that the router waits for before it hands over: those of clients far away,
 /// not those of clients that say nothing.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(2);
@@ -30,11 +28,17 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 enum Step {
     Running,
-    Accepting { until: Instant },
-    HoldingBack { sockets: Vec<usize>, looks: u32 },
-    Cancelling { sockets: Vec<usize>, looks: u32 },
-    Handshaking { until: Instant },
-    Draining { deadline: Instant },
+    /// The last knocks are kept until the next: some are not through yet.
+    Accepting {
+        until: Instant,
+        knocks: Vec<Socket>,
+    },
+    Handshaking {
+        until: Instant,
+    },
+    Draining {
+        deadline: Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -54,7 +58,7 @@ impl Ending {
     /// Until the next look.
     pub fn wait(&self) -> Duration {
         match self.step {
-            Step::Accepting { .. } | Step::HoldingBack { .. } | Step::Cancelling { .. } => LOOK_SOON,
+            Step::Accepting { .. } => KNOCK_EVERY,
             Step::Running | Step::Handshaking { .. } | Step::Draining { .. } => LOOK,
         }
     }
@@ -85,29 +89,17 @@ impl Ending {
 
     fn hand_over(&mut self, shard: &Shard, now: Instant, stop_accepting: impl Fn()) {
         match &mut self.step {
-            Step::Running => self.step = Step::Accepting { until: now + NEXT_WITHIN },
-            Step::Accepting { until } => {
+            Step::Running => {
+                self.step = Step::Accepting { until: now + KNOCK_WITHIN, knocks: Vec::new() };
+            }
+            Step::Accepting { until, knocks } => {
                 let sockets = shard.accepting.borrow().clone();
-                if sockets.is_empty() {
+                if sockets.is_empty() || now >= *until {
                     stop_accepting();
                     self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
-                } else if now >= *until {
-                    shard.stop.hold_back(&sockets);
-                    self.step = Step::HoldingBack { sockets, looks: 0 };
-                }
-            }
-            Step::HoldingBack { sockets, looks } => {
-                *looks += 1;
-                if *looks > HOLD_LOOKS {
-                    stop_accepting();
-                    self.step = Step::Cancelling { sockets: std::mem::take(sockets), looks: 0 };
-                }
-            }
-            Step::Cancelling { sockets, looks } => {
-                *looks += 1;
-                if *looks > CANCEL_LOOKS {
-                    shard.stop.let_in(sockets);
-                    self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
+                } else {
+                    // Others get some of them: the kernel spreads them over the sockets of an address.
+                    *knocks = sockets.iter().filter_map(|socket| shard.stop.knock(*socket)).collect();
                 }
             }
             Step::Handshaking { until } => {

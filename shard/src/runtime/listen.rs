@@ -2,7 +2,7 @@
 //! this process are used first, since connections wait in their queues.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -81,10 +81,7 @@ fn free_address(wanted: SocketAddr) -> io::Result<SocketAddr> {
 /// Gives a socket of another program what ours have.
 fn take_over(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let socket = SockRef::from(listener);
-    // There is none, unless the other program was stopped halfway.
-    let _ = socket.detach_filter();
-    socket.listen(BACKLOG)
+    SockRef::from(listener).listen(BACKLOG)
 }
 
 fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -101,19 +98,36 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Lets the kernel drop what clients send to begin a connection, until [`let_in`]: they send it again a second later.
-pub(super) fn hold_back(listener: &TcpListener) -> io::Result<()> {
-    // A filter of one instruction: keep no byte of the packet.
-    let drop_all = socket2::SockFilter::new(BPF_RETURN, 0, 0, 0);
-    SockRef::from(listener).attach_filter(&[drop_all])
+/// Connects to a socket that listens at this address of ours: a system call that accepts there ends. The connection is that of
+/// no client, and ends when what is returned is dropped.
+pub(super) fn knock(listens_at: SocketAddr) -> io::Result<Socket> {
+    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
+    for ip in reachable(listens_at.ip()) {
+        result = begin_to_connect(SocketAddr::new(ip, listens_at.port()));
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
-/// `BPF_RET | BPF_K` of the kernel.
-const BPF_RETURN: u16 = 0x06;
+/// Where this machine itself reaches what listens on an address. The IPv6 wildcard takes IPv4 too, and IPv6 may be off.
+fn reachable(ip: IpAddr) -> Vec<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
+        IpAddr::V6(ip) if ip.is_unspecified() => vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
+        ip => vec![ip],
+    }
+}
 
-/// Ends [`hold_back`].
-pub(super) fn let_in(listener: &TcpListener) -> io::Result<()> {
-    SockRef::from(listener).detach_filter()
+/// Does not wait: if the queue of the listening socket is full, the kernel does not answer.
+fn begin_to_connect(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +135,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::net::TcpStream;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -161,20 +175,18 @@ mod tests {
     }
 
     #[test]
-    fn who_is_held_back_is_let_in_later() {
-        let listening = listen(&["127.0.0.1:0".parse().unwrap()], 1, Vec::new()).unwrap();
-        let (listener, address) = (&listening.of_shards[0][0].listener, listening.addresses[0]);
-        hold_back(listener).unwrap();
-        let begun = std::thread::spawn(move || TcpStream::connect(address));
-        std::thread::sleep(Duration::from_millis(100));
-        assert!(listener.accept().is_err() && !begun.is_finished());
-        let_in(listener).unwrap();
-        let client = begun.join().unwrap().unwrap();
-        let (accepted, peer) = listener.accept().unwrap();
-        assert_eq!(peer, client.local_addr().unwrap());
-        // The filter of the listener is not one of its connections.
-        std::io::Write::write_all(&mut &client, b"x").unwrap();
-        accepted.set_nonblocking(false).unwrap();
-        std::io::Read::read_exact(&mut &accepted, &mut [0]).unwrap();
+    fn whoever_accepts_is_woken_by_knocking() {
+        for wanted in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+            let listening = listen(&[wanted.parse().unwrap()], 3, Vec::new()).unwrap();
+            let mut waiting: Vec<TcpListener> =
+                listening.of_shards.into_iter().flatten().map(|one| one.listener).collect();
+            let end = Instant::now() + Duration::from_secs(30);
+            while !waiting.is_empty() {
+                let _knock = knock(listening.addresses[0]).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+                waiting.retain(|listener| listener.accept().is_err());
+                assert!(Instant::now() < end, "{wanted}: {} sockets got nothing", waiting.len());
+            }
+        }
     }
 }

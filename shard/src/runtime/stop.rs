@@ -1,11 +1,11 @@
 //! Asking the shards to stop, from any thread.
 
-use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use atomic_waker::AtomicWaker;
+use socket2::Socket;
 
 use super::listen;
 
@@ -94,23 +94,11 @@ impl StopState {
         std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Keeps new connections out of these sockets for a moment: see [`listen::hold_back`].
-    pub fn hold_back(&self, places: &[usize]) {
-        self.each(places, "held back", listen::hold_back);
-    }
-
-    pub fn let_in(&self, places: &[usize]) {
-        self.each(places, "let in", listen::let_in);
-    }
-
-    fn each(&self, places: &[usize], what: &str, act: impl Fn(&TcpListener) -> io::Result<()>) {
+    /// Knocks at a listening socket: see [`listen::knock`]. None if it is closed already.
+    pub fn knock(&self, place: usize) -> Option<Socket> {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        // They may be closed already.
-        for listener in places.iter().filter_map(|place| listeners.get(*place)) {
-            if let Err(error) = act(listener) {
-                tracing::warn!("new connections cannot be {what}: {error}");
-            }
-        }
+        let address = listeners.get(place)?.local_addr().ok()?;
+        listen::knock(address).inspect_err(|error| tracing::debug!("knocking at {address}: {error}")).ok()
     }
 
     pub fn all_connections_ended(&self) -> bool {
