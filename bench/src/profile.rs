@@ -66,7 +66,7 @@ impl Kind {
         match () {
             () if is_kernel => Self::Kernel,
             () if has(&["ring_core", "ring::"]) && has(&["chacha", "poly1305", "aead"]) => Self::Tls,
-            () if has(X25519_NAMES) => Self::X25519,
+            () if has(&["x25519"]) => Self::X25519,
             () if has(&["ed25519", "edwards", "curve25519_dalek", "ge25519"]) => Self::Ed25519,
             () if has(&["salsa20", "poly1305", "secretbox"]) => Self::Boxes,
             () if has(&["sha512"]) => Self::Sha512,
@@ -78,22 +78,6 @@ impl Kind {
         }
     }
 }
-
-/// ring's (written in C and assembly, without a common prefix) and libsodium's.
-const X25519_NAMES: &[&str] = &[
-    "x25519",
-    "scalarmult",
-    "montgomery",
-    "fe25519",
-    "fe51_",
-    "fiat_curve25519",
-    "fiat_25519",
-    "_ladder_loop",
-    "fe4_",
-    "fe_loose",
-    "ge_madd",
-    "table_select",
-];
 
 /// A profile that is being taken.
 #[derive(Debug)]
@@ -166,9 +150,9 @@ mod tests {
     12.00%  [k] tcp_sendmsg_locked
      8.00%  [k] copy_user_generic
      4.00%  [.] __memmove_avx_unaligned_erms
-     0.25%  [.] crypto_scalarmult_curve25519_sandy2x
-     0.25%  [.] ._ladder_loop
-     0.50%  [.] ring_core_0_17_14__fiat_curve25519_adx_mul
+     0.25%  [.] aws_lc_0_47_0_curve25519_x25519_byte
+     0.25%  [.] aws_lc_0_47_0_curve25519_x25519base_byte
+     0.50%  [.] aws_lc_0_47_0_x25519_public_from_private_s2n_bignum
      1.00%  [.] crc32c::hw_x86_64::crc32c
      2.00%  [.] mi_malloc_aligned
      3.00%  [.] glommio::executor::LocalExecutor::run

@@ -295,6 +295,24 @@ fn sender_ids() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// Every length around the cipher's steps, and a block's.
+    #[test]
+    fn boxes_are_those_of_another_library(
+        one: [u8; 32],
+        other: [u8; 32],
+        nonce: [u8; 24],
+        length in prop_oneof![0_usize..700, Just(BLOCK_BYTES)],
+        fill: u8,
+    ) {
+        use crypto_box::aead::Aead;
+        let (ours, theirs) = (DhPrivateKey::from_bytes(one), crypto_box::SecretKey::from(other));
+        let clear: Vec<u8> = (0..length).map(|at| fill.wrapping_add(at.to_le_bytes()[0])).collect();
+        let sealed = seal(&ours.agree(&DhPublicKey(*theirs.public_key().as_bytes())).box_key(), &nonce, &clear);
+        let their_box = crypto_box::SalsaBox::new(&crypto_box::PublicKey::from(ours.public().0), &theirs);
+        prop_assert_eq!(&their_box.encrypt(&nonce.into(), &clear[..]).unwrap(), &sealed);
+        prop_assert_eq!(their_box.decrypt(&nonce.into(), &sealed[..]).unwrap(), clear);
+    }
+
     #[test]
     fn all_ways_to_seal_give_the_same_box(
         secret in any::<[u8; 32]>(),

@@ -7,6 +7,7 @@
 //! | [`start`] | from the files to a running router, and to its end |
 //! | [`migrate`] | to and from the reference implementation; checking what is stored |
 //! | `certificates`, `removal` | another online certificate; the end of a router |
+//! | `upgrade` | another program takes the process over, with its listening sockets |
 //! | `takeover` | where the binary of the reference was replaced by ours |
 //! | `web` | pages for browsers |
 //! | [`ini`], `configuration` | reads ini files and remembers the lines |
@@ -44,5 +45,6 @@ mod random;
 mod removal;
 mod signals;
 mod takeover;
+mod upgrade;
 mod version;
 mod web;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ringpost_shard::{Entry, Listener};
 
 use crate::exit::{Fatal, Reason};
+use crate::operator::local;
 use crate::settings::Settings;
 
 /// The kernel takes apart the rings of a killed router after its end, 10 ms later or so, and frees its sockets then:
@@ -28,6 +29,14 @@ pub fn listeners(settings: &Settings) -> Vec<Listener> {
     let on_ips =
         |(port, entry)| ips.iter().map(move |ip| Listener { address: SocketAddr::new(*ip, port), entry });
     native.chain(web).chain(websocket).flat_map(on_ips).collect()
+}
+
+/// Every address on which anything listens: clients, browsers, the operator's ports.
+pub fn all(settings: &Settings) -> Vec<SocketAddr> {
+    let clients = listeners(settings).into_iter().map(|listener| listener.address);
+    let pages = settings.http_port.into_iter().flat_map(|port| on_port(settings, port));
+    let operator = [settings.operator.control.port, settings.operator.metrics_port];
+    clients.chain(pages).chain(operator.into_iter().flatten().map(local::address)).collect()
 }
 
 /// A port on all addresses to listen on.
@@ -58,11 +67,12 @@ fn all_addresses() -> IpAddr {
 }
 
 /// Returns when all addresses are free, or when it makes no sense to wait longer. The router's own attempt decides.
-pub fn wait_until_free(addresses: &[SocketAddr]) {
+pub fn wait_until_free(addresses: impl IntoIterator<Item = SocketAddr>) {
     let end = Instant::now() + FREED_WITHIN;
     let in_use = |address: &SocketAddr| {
         TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
     };
+    let addresses: Vec<SocketAddr> = addresses.into_iter().collect();
     while addresses.iter().any(in_use) && Instant::now() < end {
         std::thread::sleep(LOOK_AGAIN_AFTER);
     }

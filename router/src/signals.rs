@@ -1,10 +1,10 @@
 //! SIGTERM and SIGINT: the first one stops the router in order, the second one ends the process. SIGHUP: the ini is read
-//! again.
+//! again. SIGUSR2: another program takes the process over.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
@@ -17,13 +17,20 @@ const SAME_REQUEST: Duration = Duration::from_millis(200);
 /// A shell's convention: 128 and the number of the signal.
 const SIGNAL_CODE: i32 = 128;
 
-type Stop = Box<dyn Fn() + Send + Sync>;
-type Reload = Box<dyn Fn() + Send + Sync>;
+type Act = Box<dyn Fn() + Send + Sync>;
+
+/// What signals do, once there is something that they can be done to.
+#[derive(Default)]
+struct Acts {
+    /// With the seconds that a stop may take.
+    stop: OnceLock<(u64, Act)>,
+    reload: OnceLock<Act>,
+    upgrade: OnceLock<Act>,
+}
 
 /// Acts on signals from now on, in a thread of its own.
 pub struct Watch {
-    stop: Arc<OnceLock<Stop>>,
-    reload: Arc<OnceLock<Reload>>,
+    acts: Arc<Acts>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -34,32 +41,31 @@ impl std::fmt::Debug for Watch {
 
 impl Watch {
     /// Until there is something to stop, the first signal ends the process.
-    pub fn start(stop_secs: u64) -> Result<Self, Fatal> {
+    pub fn start() -> Result<Self, Fatal> {
         let other = |error| Fatal::new(Reason::Other, format!("cannot listen for signals: {error}"));
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(other)?;
-        let stop: Arc<OnceLock<Stop>> = Arc::default();
-        let watched = Arc::clone(&stop);
-        let reload: Arc<OnceLock<Reload>> = Arc::default();
-        let reloads = Arc::clone(&reload);
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2]).map_err(other)?;
+        let acts: Arc<Acts> = Arc::default();
+        let watched = Arc::clone(&acts);
         let act = move || {
             let mut first: Option<Instant> = None;
             for signal in signals.forever() {
-                if signal == SIGHUP {
-                    if let Some(reload) = reloads.get().filter(|_| first.is_none()) {
-                        reload();
+                let name = signal_name(signal).unwrap_or("signal");
+                if let SIGHUP | SIGUSR2 = signal {
+                    let act = if signal == SIGHUP { &watched.reload } else { &watched.upgrade };
+                    if let Some(act) = act.get().filter(|_| first.is_none()) {
+                        act();
                     } else {
-                        tracing::info!("SIGHUP: nothing to read again now");
+                        tracing::info!("{name}: nothing is done now, the router starts or stops");
                     }
                     continue;
                 }
-                let name = signal_name(signal).unwrap_or("signal");
-                match (first, watched.get()) {
+                match (first, watched.stop.get()) {
                     (Some(at), _) if at.elapsed() < SAME_REQUEST => {}
-                    (None, Some(stop)) => {
+                    (None, Some((stop_secs, stop))) => {
                         first = Some(Instant::now());
                         tracing::info!("{name}: stopping; once more ends at once");
                         stop();
-                        end_if_it_hangs(Duration::from_secs(stop_secs) + STOP_SLACK);
+                        end_if_it_hangs(*stop_secs);
                     }
                     (Some(_), _) | (None, None) => {
                         tracing::warn!("{name}: ending at once");
@@ -69,26 +75,32 @@ impl Watch {
             }
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(act).map_err(other)?;
-        Ok(Self { stop, reload })
+        Ok(Self { acts })
     }
 
     /// From now on the first signal calls `stop`. The process ends at the second one, or if the router has not stopped
     /// in `stop_secs` and some slack.
-    pub fn stops_with(&self, stop: impl Fn() + Send + Sync + 'static) {
+    pub fn stops_with(&self, stop_secs: u64, stop: impl Fn() + Send + Sync + 'static) {
         // There is one router in a process, and nothing to replace.
-        let _ = self.stop.set(Box::new(stop));
+        let _ = self.acts.stop.set((stop_secs, Box::new(stop)));
     }
-}
 
-impl Watch {
     /// From now on SIGHUP calls `reload`.
     pub fn reloads_with(&self, reload: impl Fn() + Send + Sync + 'static) {
         // As above.
-        let _ = self.reload.set(Box::new(reload));
+        let _ = self.acts.reload.set(Box::new(reload));
+    }
+
+    /// From now on SIGUSR2 calls `upgrade`.
+    pub fn upgrades_with(&self, upgrade: impl Fn() + Send + Sync + 'static) {
+        // As above.
+        let _ = self.acts.upgrade.set(Box::new(upgrade));
     }
 }
 
-fn end_if_it_hangs(limit: Duration) {
+/// Ends the process if it is still this program after the time for a stop.
+pub fn end_if_it_hangs(stop_secs: u64) {
+    let limit = Duration::from_secs(stop_secs) + STOP_SLACK;
     let end = move || {
         std::thread::sleep(limit);
         tracing::error!("the router did not stop within {} seconds: ending", limit.as_secs());
@@ -117,9 +129,9 @@ mod tests {
     #[test]
     fn child() {
         let Ok(phase) = std::env::var(CHILD_VARIABLE) else { return };
-        let watch = Watch::start(3_600).unwrap();
+        let watch = Watch::start().unwrap();
         if phase == "running" {
-            watch.stops_with(|| println!("stop requested"));
+            watch.stops_with(3_600, || println!("stop requested"));
         }
         println!("ready");
         std::thread::sleep(Duration::from_secs(60));

@@ -1,10 +1,14 @@
 //! `smp-server start`: from the files to a running router, and to its end.
 
 use std::io::Write;
+use std::net::TcpListener;
+use std::sync::Arc;
 
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::{SmpVersion, VersionRange};
-use ringpost_shard::{Config, DataConfig, FatalError, Recovered, Router, StartError, StopMode, TlsOptions};
+use ringpost_shard::{
+    Config, DataConfig, FatalError, InheritedListeners, Recovered, Router, StartError, StopMode, TlsOptions,
+};
 use ringpost_store::log::{Durability, StartError as LogStartError};
 
 use crate::address::address;
@@ -17,7 +21,8 @@ use crate::paths::Paths;
 use crate::random::random;
 use crate::settings::{LogLevel, Settings, Shards, StoreSettings, notices};
 use crate::storage::Storage;
-use crate::web::Web;
+use crate::upgrade::{CHECKED, Predecessor, Upgrade};
+use crate::web::{HttpPort, Web};
 use crate::{configuration, identity, listen, logging, process_limits, signals, takeover, version, web};
 
 /// Between two looks for expired messages, as the reference.
@@ -35,16 +40,48 @@ pub struct StartOptions {
     pub skip_damaged: bool,
     /// End before clients are served.
     pub maintenance: bool,
+    /// Look at ini, certificates and limits, change nothing, and end.
+    pub check: bool,
 }
 
-/// Runs a router until it is stopped. What the operator should know goes to `out`; lines that are not imported go to `err`,
-/// logs to standard error.
+/// Runs a router until it is stopped, or until another program takes over: then this does not return. What the operator
+/// should know goes to `out`; lines that are not imported go to `err`, logs to standard error.
 pub fn start(
     paths: &Paths,
     options: &StartOptions,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), Fatal> {
+    let upgrade = Upgrade::new();
+    let (mut inherited, notes) = InheritedListeners::from_environment();
+    let mut predecessor = Predecessor::of(&mut inherited);
+    for note in notes {
+        // There is no log yet, and perhaps nobody who reads this.
+        let _ = writeln!(err, "warning: {note}");
+    }
+    match run(paths, options, &upgrade, inherited, &mut predecessor, out, err) {
+        Ok(None) => Ok(()),
+        Ok(Some(listeners)) => Err(upgrade.exec(&listeners)),
+        Err(failure) => Err(match predecessor {
+            Some(predecessor) => predecessor.go_on(failure, err),
+            None => failure,
+        }),
+    }
+}
+
+/// The listening sockets of a router that has handed over; None of one that was stopped.
+type Left = Option<Vec<TcpListener>>;
+
+/// The life of a router. The predecessor is forgotten when clients are served.
+fn run(
+    paths: &Paths,
+    options: &StartOptions,
+    upgrade: &Arc<Upgrade>,
+    mut inherited: InheritedListeners,
+    predecessor: &mut Option<Predecessor>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Left, Fatal> {
     let ini = configuration::read(paths)?;
     let mut settings = Settings::read(&ini).map_err(|error| configuration::error(&error))?;
     logging::start(LogOptions {
@@ -52,6 +89,7 @@ pub fn start(
         is_from_ini: options.log_level.is_none(),
         format: settings.operator.log_format,
     })?;
+    let signals = signals::Watch::start()?;
     for notice in notices(&ini) {
         tracing::warn!("{}:{}: {}", ini.path.display(), notice.line, notice.text);
     }
@@ -59,6 +97,13 @@ pub fn start(
     let credentials = identity::load(paths, now_secs())?;
     let web = settings.web.as_ref().map(identity::load_web).transpose()?;
     settings.limits.connections = process_limits::raise_open_files(settings.limits.connections)?;
+    let shards = shard_count(options.shards.unwrap_or(settings.shards));
+    if options.check {
+        process_limits::raise_locked_memory();
+        Router::check(shards).map_err(start_error)?;
+        tell(out, &[version::line(), CHECKED.to_owned()]);
+        return Ok(None);
+    }
     if settings.store.is_some() {
         takeover::take_over(paths, out, err)?;
     } else {
@@ -68,19 +113,25 @@ pub fn start(
         web::write(&settings);
         check(paths, &CheckOptions::default(), out)?;
         tell(out, &["Maintenance completed: the server can be started".to_owned()]);
-        return Ok(());
+        return Ok(None);
     }
     // Held until the router has stopped.
     let storage = settings.store.is_some().then(|| Storage::open(&paths.data_dir)).transpose()?;
-    let pages = Web::prepare(&settings, web.as_ref())?;
-    let shards = shard_count(options.shards.unwrap_or(settings.shards));
+    let wanted = listen::all(&settings);
+    for address in inherited.keep(&wanted) {
+        tracing::info!("no longer listening on {address}");
+    }
+    if let Some(predecessor) = predecessor {
+        predecessor.keep(&wanted);
+    }
+    let pages = Web::prepare(&settings, web.as_ref(), &mut inherited)?;
     tell(out, &about(&settings, &credentials, shards));
     let id_hash_key = match &storage {
         Some(storage) => *storage.id_hash_key(),
         None => *random()?,
     };
     process_limits::raise_locked_memory();
-    let operation = Operation::prepare(paths, &settings, ini)?;
+    let operation = Operation::prepare(paths, &settings, ini, &mut inherited)?;
     serve(
         Config {
             listen: listen::listeners(&settings),
@@ -109,25 +160,49 @@ pub fn start(
             },
             active_queues: operation.active_queues(),
         },
-        pages,
-        operation,
+        Parts { pages, operation, signals, inherited, upgrade, predecessor },
         out,
     )
 }
 
+/// What goes with a router.
+struct Parts<'a> {
+    pages: Web,
+    operation: Operation,
+    signals: signals::Watch,
+    inherited: InheritedListeners,
+    upgrade: &'a Arc<Upgrade>,
+    predecessor: &'a mut Option<Predecessor>,
+}
+
 /// Runs the router until a signal or a failure ends it.
-fn serve(config: Config, pages: Web, operation: Operation, out: &mut dyn Write) -> Result<(), Fatal> {
+fn serve(config: Config, parts: Parts<'_>, out: &mut dyn Write) -> Result<Left, Fatal> {
+    let Parts { pages, operation, signals, mut inherited, upgrade, predecessor } = parts;
     let stop_secs = config.limits.stop_secs;
     let (addresses, entries): (Vec<_>, Vec<_>) =
         config.listen.iter().map(|listener| (listener.address, listener.entry)).unzip();
-    listen::wait_until_free(&addresses);
-    let signals = signals::Watch::start(stop_secs)?;
-    let router = Router::start(config).map_err(start_error)?;
+    listen::wait_until_free(addresses.iter().copied().filter(|address| !inherited.listens(*address)));
+    let sockets: Vec<TcpListener> = addresses.iter().flat_map(|address| inherited.take(*address)).collect();
+    if !sockets.is_empty() {
+        tracing::info!("taking over {} listening sockets of clients", sockets.len());
+    }
+    let router = Router::take_over(config, sockets).map_err(start_error)?;
     tell(out, &found(router.recovered()));
-    let stop = router.stopper();
+    let (stop, hand_over) = (router.stopper(), router.stopper());
+    let left = router.left_listeners();
     let operator = router.operator();
     let operated = operation.start(&operator, router.local_addrs(), &signals)?;
-    signals.stops_with(move || stop(StopMode::Graceful));
+    let stops = Arc::clone(upgrade);
+    signals.stops_with(stop_secs, move || {
+        stops.stop();
+        stop(StopMode::Graceful);
+    });
+    let hand_over: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+        hand_over(StopMode::HandOver);
+        signals::end_if_it_hangs(stop_secs);
+    });
+    let upgrades = Arc::clone(upgrade);
+    signals.upgrades_with(move || upgrades.begin(&hand_over));
     let lines = operated.lines();
     if !lines.is_empty() {
         tell(out, &lines);
@@ -135,10 +210,13 @@ fn serve(config: Config, pages: Web, operation: Operation, out: &mut dyn Write) 
     let serving = entries.into_iter().zip(router.local_addrs());
     let serving = serving.map(|(entry, address)| listen::serving(entry, *address));
     let mut lines: Vec<String> = serving.collect();
-    lines.extend(pages.serve()?);
+    let (served, http_port) = pages.serve()?;
+    lines.extend(served);
     tell(out, &lines);
+    // From now on this program has clients of its own.
+    *predecessor = None;
     let joined = router.join();
-    operated.finish(joined.is_ok());
+    let mut listeners = operated.finish(joined.is_ok());
     joined.map_err(|error| {
         let message = error.to_string();
         match error {
@@ -153,8 +231,13 @@ fn serve(config: Config, pages: Web, operation: Operation, out: &mut dyn Write) 
     let counted = operator.counter_sums().into_iter().filter(|(_, value)| *value > 0);
     let counted: Vec<String> = counted.map(|(name, value)| format!("{name}={value}")).collect();
     tracing::info!("since the start: {}", counted.join(" "));
+    if upgrade.is_due() {
+        listeners.extend(left());
+        listeners.extend(http_port.into_iter().flat_map(HttpPort::leave));
+        return Ok(Some(listeners));
+    }
     tell(out, &["Stopped".to_owned()]);
-    Ok(())
+    Ok(None)
 }
 
 fn versions() -> VersionRange {

@@ -69,14 +69,21 @@ fn filtered(home: &Home, allowed: &BTreeSet<String>) -> Command {
 fn the_seccomp_profile_is_enough_for_the_router() {
     let port = free_port();
     let home = Home::initialized(port);
-    let router = Running::start(filtered(&home, &allowed()));
+    let mut router = Running::start(filtered(&home, &allowed()));
     let address = format!("smp://{}@127.0.0.1:{port}", home.read("fingerprint").trim()).parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let (client, _events) = Connection::connect(&address, ClientConfig::default()).await.unwrap();
-        client.new_queue(QueueOptions::default()).await.unwrap();
-        client.close().await;
-    });
+    let use_it = || {
+        runtime.block_on(async {
+            let (client, _events) = Connection::connect(&address, ClientConfig::default()).await.unwrap();
+            client.new_queue(QueueOptions::default()).await.unwrap();
+            client.close().await;
+        });
+    };
+    use_it();
+    // An upgrade runs programs, and the filter is theirs too.
+    router.signal(Signal::USR2);
+    router.until_line("Serving ");
+    use_it();
     router.signal(Signal::TERM);
     let (status, out, errors) = router.wait();
     assert_eq!(status.code(), Some(0), "{errors}");
@@ -97,6 +104,7 @@ fn the_unit_and_the_compose_file_raise_the_limits_that_the_router_needs() {
     let unit = fs::read_to_string(packaging("systemd/smp-server.service")).unwrap();
     let keys: BTreeMap<&str, &str> = unit.lines().filter_map(|line| line.split_once('=')).collect();
     assert_eq!((keys["LimitNOFILE"], keys["LimitMEMLOCK"]), ("1048576", "512M"));
+    assert!(unit.contains("kill --signal=USR2"), "how to upgrade");
     for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
         assert!(keys["SystemCallFilter"].contains(call) && allowed().contains(call), "{call}");
     }

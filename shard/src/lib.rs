@@ -25,6 +25,7 @@ pub mod runtime;
 pub mod service;
 
 pub use runtime::{
-    Change, ClientReport, Config, DataConfig, Entry, FatalError, InactiveClients, Listener, ListenerReport,
-    Operator, OperatorError, Recovered, Router, StartError, StopMode, TlsOptions,
+    Change, ClientReport, Config, DataConfig, Entry, FatalError, INHERITED_LISTENERS_VARIABLE,
+    InactiveClients, InheritedListeners, Listener, ListenerReport, Operator, OperatorError, Recovered,
+    Router, StartError, StopMode, TlsOptions, ignore_signals, leave_open,
 };

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::der::{self, Der, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE};
 use super::pem;
-use crate::crypto::ed448;
+use crate::crypto::{awslc, ed448};
 
 /// An algorithm that is none of ours.
 #[derive(Clone, Copy, Debug)]
@@ -213,7 +213,10 @@ impl SigningKey {
     /// A signature of 64 (Ed25519) or 114 bytes (Ed448).
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match self {
-            Self::Ed25519(key) => key.sign(message).to_bytes().to_vec(),
+            // AWS-LC signs in half the time of dalek.
+            Self::Ed25519(key) => awslc::ed25519_sign(&Zeroizing::new(key.to_keypair_bytes()), message)
+                .unwrap_or_else(|| key.sign(message).to_bytes())
+                .to_vec(),
             Self::Ed448(key) => key.sign(&[message]).to_vec(),
         }
     }

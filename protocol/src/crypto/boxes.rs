@@ -8,7 +8,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::{OpenError, TooLarge, sodium};
+use super::{OpenError, TooLarge, secretbox, sodium};
 use crate::encoding::{pad, unpad};
 use crate::limits::{NONCE_BYTES, PAD_LENGTH_BYTES, TAG_BYTES};
 
@@ -60,7 +60,7 @@ impl fmt::Debug for BoxKey {
 /// If there is no room for the tag.
 pub fn seal_in_place(key: &BoxKey, nonce: &Nonce, buf: &mut [u8]) {
     let (tag, text) = split_tag_mut(buf);
-    sodium::seal_in_place(&key.0, nonce, tag, text);
+    secretbox::seal_in_place(&key.0, nonce, tag, text);
 }
 
 /// Seals `clear` into `out`, which has 16 bytes more.
@@ -69,7 +69,7 @@ pub fn seal_in_place(key: &BoxKey, nonce: &Nonce, buf: &mut [u8]) {
 /// If `out` has another size.
 pub fn seal_into(key: &BoxKey, nonce: &Nonce, clear: &[u8], out: &mut [u8]) {
     let (tag, text) = split_tag_mut(out);
-    sodium::seal(&key.0, nonce, clear, tag, text);
+    secretbox::seal(&key.0, nonce, clear, tag, text);
 }
 
 /// Opens a box where it is, and gives its clear text: the part of `buf` behind the tag. On an error `buf` is
@@ -77,7 +77,7 @@ pub fn seal_into(key: &BoxKey, nonce: &Nonce, clear: &[u8], out: &mut [u8]) {
 pub fn open_in_place<'a>(key: &BoxKey, nonce: &Nonce, buf: &'a mut [u8]) -> Result<&'a mut [u8], OpenError> {
     let size = buf.len();
     let (tag, text) = buf.split_first_chunk_mut::<TAG_BYTES>().ok_or(OpenError::Size(size))?;
-    if sodium::open_in_place(&key.0, nonce, tag, text) { Ok(text) } else { Err(OpenError::Tag) }
+    if secretbox::open_in_place(&key.0, nonce, tag, text) { Ok(text) } else { Err(OpenError::Tag) }
 }
 
 /// Opens a box into `out`, which has 16 bytes less than `sealed`. On an error `out` is unchanged.
@@ -86,7 +86,7 @@ pub fn open_in_place<'a>(key: &BoxKey, nonce: &Nonce, buf: &'a mut [u8]) -> Resu
 /// If `sealed` has at least 16 bytes and `out` has another size.
 pub fn open_into(key: &BoxKey, nonce: &Nonce, sealed: &[u8], out: &mut [u8]) -> Result<(), OpenError> {
     let (tag, text) = sealed.split_first_chunk::<TAG_BYTES>().ok_or(OpenError::Size(sealed.len()))?;
-    if sodium::open(&key.0, nonce, tag, text, out) { Ok(()) } else { Err(OpenError::Tag) }
+    if secretbox::open(&key.0, nonce, tag, text, out) { Ok(()) } else { Err(OpenError::Tag) }
 }
 
 /// Seals `clear` as it is, without padding. The box has 16 bytes more.

@@ -4,41 +4,40 @@
 //! secret, so nor does this: it would cut off a peer that the reference serves. Nobody but the owner of such
 //! a key loses by it.
 //!
-//! Secrets are agreed by libsodium, in 33 us where x25519-dalek takes 45; public keys are made by x25519-dalek, which
-//! has a table for the base point.
+//! AWS-LC does both: a secret in 24 us where libsodium takes 33 and x25519-dalek 51, a public key in 8 us where
+//! x25519-dalek takes 16.
 
 use std::fmt;
 
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::awslc;
 use super::boxes::BoxKey;
-use super::sodium;
 use crate::keys::DhPublicKey;
 
 /// The private half of a [`DhPublicKey`].
-#[derive(Clone, ZeroizeOnDrop)]
-pub struct DhPrivateKey(StaticSecret);
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct DhPrivateKey([u8; 32]);
 
 impl DhPrivateKey {
     /// Any 32 bytes from a secure random source. They are clamped when used, and stored as they are.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(StaticSecret::from(bytes))
+        Self(bytes)
     }
 
     /// The bytes it was made from.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+        &self.0
     }
 
     /// Computes the public half: a multiplication, so keep the result.
     pub fn public(&self) -> DhPublicKey {
-        DhPublicKey(PublicKey::from(&self.0).to_bytes())
+        DhPublicKey(awslc::x25519_base(&self.0))
     }
 
     /// The secret that the owner of the other key agrees on too.
     pub fn agree(&self, other: &DhPublicKey) -> DhSecret {
-        DhSecret(sodium::x25519(self.0.as_bytes(), &other.0))
+        DhSecret(awslc::x25519(&self.0, &other.0))
     }
 }
 

@@ -10,11 +10,15 @@
 //! | [`delivery`] | messages and notification metadata as a router encrypts them for the recipient |
 //! | [`ed448`] | signatures of rarer keys, and of most routers' certificates |
 //! | [`ids`] | IDs derived from other values |
-//! | `sodium` | the calls into libsodium |
+//! | `secretbox`, `avx512` | the cipher of boxes, by whatever is fastest here |
+//! | `sodium`, `awslc` | the calls into libsodium and AWS-LC |
 //!
 //! Keys and secrets are erased when dropped and never printed.
 
 pub mod authorization;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(crate) mod awslc;
 pub mod block;
 pub mod boxes;
 pub mod chain;
@@ -22,6 +26,7 @@ pub mod delivery;
 pub mod dh;
 pub mod ed448;
 pub mod ids;
+mod secretbox;
 mod sodium;
 
 pub use authorization::{AuthPrivateKey, OwnedAuthorization};

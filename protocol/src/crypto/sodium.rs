@@ -1,9 +1,7 @@
-//! The secretbox (`XSalsa20` and Poly1305), `HSalsa20` and X25519 of libsodium, behind functions that cannot be
-//! misused.
+//! The secretbox (`XSalsa20` and Poly1305) and `HSalsa20` of libsodium, behind functions that cannot be misused.
 //!
 //! A message is sealed and opened three times on its way through a router, 16 KB each time: the largest
-//! single cost of a message. libsodium needs 7.9 us for 16 KB where the pure-Rust crates need 47 us, so this
-//! is the one place where the protocol crate calls foreign code.
+//! single cost of a message. libsodium needs 7.9 us for 16 KB where the pure-Rust crates need 47 us.
 #![allow(unsafe_code)] // Foreign functions: every call passes lengths taken from the slices it points into.
 
 use std::ptr;
@@ -22,8 +20,6 @@ const _: () = {
     assert!(TAG_BYTES == ffi::crypto_secretbox_MACBYTES as usize);
     assert!(KEY_BYTES == ffi::crypto_core_hsalsa20_KEYBYTES as usize);
     assert!(KEY_BYTES == ffi::crypto_core_hsalsa20_OUTPUTBYTES as usize);
-    assert!(KEY_BYTES == ffi::crypto_scalarmult_curve25519_BYTES as usize);
-    assert!(KEY_BYTES == ffi::crypto_scalarmult_curve25519_SCALARBYTES as usize);
     assert!(HSALSA20_INPUT_BYTES == ffi::crypto_core_hsalsa20_INPUTBYTES as usize);
 };
 
@@ -40,25 +36,28 @@ fn init() {
 
 /// `HSalsa20` over 16 zero bytes: the key of every box from a shared secret.
 pub(super) fn hsalsa20_of_zeros(secret: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
+    hsalsa20(secret, &[0; HSALSA20_INPUT_BYTES])
+}
+
+pub(super) fn hsalsa20(key: &[u8; KEY_BYTES], input: &[u8; HSALSA20_INPUT_BYTES]) -> [u8; KEY_BYTES] {
     init();
-    let input = [0_u8; HSALSA20_INPUT_BYTES];
     let mut out = [0_u8; KEY_BYTES];
     // SAFETY: the arrays have the sizes that the function reads and writes (asserted above); a null constant
     // means the standard one.
-    let _ =
-        unsafe { ffi::crypto_core_hsalsa20(out.as_mut_ptr(), input.as_ptr(), secret.as_ptr(), ptr::null()) };
+    let _ = unsafe { ffi::crypto_core_hsalsa20(out.as_mut_ptr(), input.as_ptr(), key.as_ptr(), ptr::null()) };
     out
 }
 
-/// X25519 of a private and a public key. All zeros for a public key of low order.
-pub(super) fn x25519(private: &[u8; KEY_BYTES], public: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
+/// Poly1305 alone.
+#[cfg(test)]
+pub(super) fn poly1305(key: &[u8; KEY_BYTES], text: &[u8]) -> [u8; TAG_BYTES] {
     init();
-    let mut shared = [0_u8; KEY_BYTES];
-    // SAFETY: the arrays have the sizes that the function reads and writes (asserted above).
-    let result =
-        unsafe { ffi::crypto_scalarmult_curve25519(shared.as_mut_ptr(), private.as_ptr(), public.as_ptr()) };
-    // It fails for public keys of low order only, whose product is zero.
-    if result == 0 { shared } else { [0; KEY_BYTES] }
+    let mut tag = [0_u8; TAG_BYTES];
+    // SAFETY: `text` is valid for its length, the tag and the key are arrays of the right sizes.
+    let _ = unsafe {
+        ffi::crypto_onetimeauth_poly1305(tag.as_mut_ptr(), text.as_ptr(), text.len() as u64, key.as_ptr())
+    };
+    tag
 }
 
 /// Encrypts `text` where it is and writes its tag.

@@ -20,12 +20,12 @@ pub mod client_hello;
 pub mod config;
 mod error;
 mod finished;
+mod key_exchange;
 pub mod provider;
 mod record;
 mod signer;
 mod traffic;
 mod verifier;
-mod x448;
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The algorithms of TLS: ring's, cut down to what the protocol allows, and X448.
+//! The algorithms of TLS: ring's, cut down to what the protocol allows, and key exchange of our own on two curves.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,23 +7,21 @@ use rustls::crypto::{CipherSuiteCommon, CryptoProvider, SupportedKxGroup};
 use rustls::{SupportedCipherSuite, Tls13CipherSuite};
 
 use super::finished::WatchedHkdf;
-use super::x448::X448;
+use super::key_exchange::{X448, X25519};
 
 /// The provider of native connections: `TLS_CHACHA20_POLY1305_SHA256` and X25519. A router with it asks a client that
 /// sent a share of another group only (the apps send one of X448) for a second hello.
 ///
 /// Signatures are not its matter: routers sign with their own key type, clients verify with their own verifier.
 pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-        LazyLock::new(|| Arc::new(native(vec![kx_group::X25519])));
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(native(vec![&X25519])));
     Arc::clone(&PROVIDER)
 }
 
 /// The provider of native connections with X448 beside X25519: the apps need no second hello. Which of the two is used
 /// the client says; one that sends shares of both gets the first in its own order.
 pub fn provider_with_x448() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-        LazyLock::new(|| Arc::new(native(vec![kx_group::X25519, &X448])));
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(native(vec![&X25519, &X448])));
     Arc::clone(&PROVIDER)
 }
 
@@ -42,6 +40,7 @@ pub fn web_provider() -> Arc<CryptoProvider> {
         let suites = ring::DEFAULT_CIPHER_SUITES.iter().copied();
         Arc::new(CryptoProvider {
             cipher_suites: suites.filter_map(watched).collect(),
+            kx_groups: vec![&X25519, kx_group::SECP256R1, kx_group::SECP384R1],
             ..ring::default_provider()
         })
     });

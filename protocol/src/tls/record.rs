@@ -25,6 +25,9 @@ pub const KEY_UPDATE_RECORD_BYTES: usize = 5 + RECORD_OVERHEAD_BYTES;
 const CIPHERTEXT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 256;
 const AEAD_TAG_BYTES: usize = 16;
 const AEAD_NONCE_BYTES: usize = 12;
+/// The C library copies more than some kilobytes by `rep movsb`, which some processors do twenty times slower (4.6 us for
+/// a block) where the target lies a few bytes further in its page than the source: behind a header of 5 bytes it does.
+const COPIED_AT_ONCE_BYTES: usize = 2_048;
 
 const _: () = {
     // One block is exactly one record.
@@ -153,7 +156,10 @@ impl Protection {
         let end = RECORD_HEADER_BYTES + content.len();
         let required = content.len() + RECORD_OVERHEAD_BYTES;
         let place = out.get_mut(RECORD_HEADER_BYTES..end);
-        place.ok_or(TlsError::BufferTooSmall { required, given })?.copy_from_slice(content);
+        let place = place.ok_or(TlsError::BufferTooSmall { required, given })?;
+        for (to, from) in place.chunks_mut(COPIED_AT_ONCE_BYTES).zip(content.chunks(COPIED_AT_ONCE_BYTES)) {
+            to.copy_from_slice(from);
+        }
         self.seal_in_place(content_type, out, content.len())
     }
 

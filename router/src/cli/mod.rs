@@ -43,6 +43,7 @@ enum Command {
     /// Make a new online certificate and key; the server's address stays
     Cert(certificate::CertificateArguments),
     /// Start the server
+    #[command(after_help = start::SIGNALS)]
     Start(Box<start::StartArguments>),
     /// Take queues and messages over from a server of the reference implementation
     Import(migrate::ImportArguments),
@@ -131,7 +132,9 @@ fn run(
 }
 
 /// Takes out what stands from `+RTS` to `-RTS`, or to the end. Gives the rest, and what was taken out.
-fn without_runtime_options(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<String>) {
+pub(crate) fn without_runtime_options(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> (Vec<OsString>, Vec<String>) {
     let (mut kept, mut foreign) = (Vec::new(), Vec::new());
     let mut inside = false;
     for argument in arguments {

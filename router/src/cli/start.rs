@@ -5,6 +5,14 @@ use clap::{Args, ValueEnum};
 use crate::settings::{LogLevel, Shards, parse_shards};
 use crate::start::StartOptions;
 
+/// What a running server does at signals.
+pub const SIGNALS: &str = "\
+Signals:
+  SIGTERM, SIGINT  stop: what is in flight is finished; once more ends at once
+  SIGHUP           read the ini again
+  SIGUSR2          go on with the program that is now at the path of this one,
+                   without refusing a connection";
+
 #[derive(Debug, Args)]
 pub struct StartArguments {
     /// Shards to run, or `auto` for one per CPU; overrides the ini
@@ -22,6 +30,11 @@ pub struct StartArguments {
     /// Do all that a start does up to serving clients, then end
     #[arg(short, long)]
     maintenance: bool,
+
+    /// Check ini, certificates and limits as a start does, then end; also while
+    /// the server runs
+    #[arg(long, conflicts_with = "maintenance")]
+    check: bool,
 
     /// Start in spite of warnings (the server always does)
     #[arg(long)]
@@ -62,6 +75,7 @@ impl StartArguments {
             shards: self.shards,
             skip_damaged: self.skip_damaged,
             maintenance: self.maintenance,
+            check: self.check,
             log_level: self.log_level.map(|level| match level {
                 Level::Error => LogLevel::Error,
                 Level::Warn => LogLevel::Warn,

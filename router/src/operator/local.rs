@@ -1,11 +1,13 @@
 //! Small servers on 127.0.0.1: a thread for each connection, a few of them at a time.
 
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use ringpost_shard::InheritedListeners;
 
 use crate::exit::{Fatal, Reason};
 
@@ -14,9 +16,18 @@ pub const CONNECTIONS_MAX: usize = 16;
 /// After an accept that failed for want of descriptors: trying at once would only burn the processor.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
-/// Listens on a port of 127.0.0.1. `key` is the setting that has the port.
-pub fn listen(port: u16, key: &str) -> Result<TcpListener, Fatal> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
+/// Where a port of these servers is.
+pub fn address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Listens on a port of 127.0.0.1, with a socket that was inherited if there is one. `key` is the setting that has the port.
+pub fn listen(port: u16, key: &str, inherited: &mut InheritedListeners) -> Result<TcpListener, Fatal> {
+    let listener = match inherited.take(address(port)).into_iter().next() {
+        Some(listener) => listener.set_nonblocking(false).map(|()| listener),
+        None => TcpListener::bind(address(port)),
+    };
+    listener.map_err(|error| {
         let reason =
             if error.kind() == io::ErrorKind::AddrInUse { Reason::PortInUse } else { Reason::PortRefused };
         Fatal::new(reason, format!("cannot listen on 127.0.0.1:{port}: {error}"))

@@ -1,18 +1,19 @@
 //! Starts and ends what an operator has of a router, with the router.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ringpost_shard::Operator;
 use ringpost_shard::service::ActiveQueue;
+use ringpost_shard::{InheritedListeners, Operator};
 
 use super::desk::{self, Desk};
 use super::keeper::{Keeper, METRICS_FILE};
 use super::reload::Reload;
 use super::statistics::file::Saved;
 use super::{control, local, metrics};
-use crate::exit::Fatal;
+use crate::exit::{Fatal, Reason};
 use crate::ini::Ini;
 use crate::paths::Paths;
 use crate::settings::{OperatorSettings, Settings};
@@ -30,9 +31,16 @@ pub struct Operation {
 }
 
 impl Operation {
-    pub fn prepare(paths: &Paths, settings: &Settings, ini: Ini) -> Result<Self, Fatal> {
+    /// Ports that were inherited are not opened anew.
+    pub fn prepare(
+        paths: &Paths,
+        settings: &Settings,
+        ini: Ini,
+        inherited: &mut InheritedListeners,
+    ) -> Result<Self, Fatal> {
         let settings = settings.operator.clone();
-        let listen = |port: Option<u16>, key| port.map(|port| local::listen(port, key)).transpose();
+        let mut listen =
+            |port: Option<u16>, key| port.map(|port| local::listen(port, key, inherited)).transpose();
         Ok(Self {
             control: listen(settings.control.port, "[TRANSPORT] control_port")?,
             metrics: listen(settings.metrics_port, "[RINGPOST] metrics_port")?,
@@ -59,6 +67,10 @@ impl Operation {
         let ports = addresses.iter().map(SocketAddr::port).collect();
         let data_dir = self.paths.data_dir.clone();
         let desk = Arc::new(Desk::new(operator.clone(), ports, self.settings.clone(), &data_dir, self.saved));
+        let listeners = self.control.iter().chain(&self.metrics).map(TcpListener::try_clone);
+        let listeners = listeners.collect::<io::Result<_>>().map_err(|error| {
+            Fatal::new(Reason::Other, format!("a descriptor of a socket cannot be copied: {error}"))
+        })?;
         if let Some(listener) = self.control {
             control::serve(listener, Arc::clone(&desk))?;
         }
@@ -68,7 +80,7 @@ impl Operation {
         let keeper = Keeper::start(Arc::clone(&desk), &data_dir)?;
         let reload = Reload::new(self.paths, Arc::clone(&desk), self.ini);
         signals.reloads_with(move || reload.reload());
-        Ok(Operated { desk, keeper, data_dir })
+        Ok(Operated { desk, keeper, data_dir, listeners })
     }
 }
 
@@ -78,6 +90,8 @@ pub struct Operated {
     desk: Arc<Desk>,
     keeper: Keeper,
     data_dir: PathBuf,
+    /// Other descriptors of the sockets.
+    listeners: Vec<TcpListener>,
 }
 
 impl Operated {
@@ -102,8 +116,8 @@ impl Operated {
         lines
     }
 
-    /// After the router has stopped.
-    pub fn finish(self, is_orderly: bool) {
+    /// After the router has stopped. Gives the listening sockets, which threads use until the process ends.
+    pub fn finish(self, is_orderly: bool) -> Vec<TcpListener> {
         drop(self.keeper);
         if is_orderly {
             let active = self.desk.operator.last_active_queues();
@@ -111,5 +125,6 @@ impl Operated {
                 tracing::warn!("{} could not be written: {error}", desk::STATISTICS_FILE);
             }
         }
+        self.listeners
     }
 }

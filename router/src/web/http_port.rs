@@ -3,49 +3,89 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringpost_protocol::websocket::http::{Refusal, Request, read_request};
 use ringpost_protocol::websocket::pages::Pages;
+use ringpost_shard::InheritedListeners;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 /// More wait in the queue of the kernel.
 const CONNECTIONS_MAX: usize = 256;
 /// For the request, and for the response, each.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the answers that are under way when the port is handed over.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// After an accept that failed for want of descriptors.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(200);
 
-/// Binds. Nothing is served before [`serve`].
-pub fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
-    let bind = |address: &SocketAddr| {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    addresses.iter().map(|address| bind(address).map_err(|error| (*address, error))).collect()
+/// Binds, where no socket was inherited. Nothing is served yet.
+pub fn bind(
+    addresses: &[SocketAddr],
+    inherited: &mut InheritedListeners,
+) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    let mut listeners = Vec::new();
+    for &address in addresses {
+        let fail = |error| (address, error);
+        let mut of_address = inherited.take(address);
+        if of_address.is_empty() {
+            of_address.push(TcpListener::bind(address).map_err(fail)?);
+        }
+        of_address.iter().try_for_each(|listener| listener.set_nonblocking(true)).map_err(fail)?;
+        listeners.append(&mut of_address);
+    }
+    Ok(listeners)
 }
 
-/// Serves for the rest of the process.
-pub fn serve(listeners: Vec<TcpListener>, pages: &Pages) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let pages = pages.clone();
-    let run = move || {
-        runtime.block_on(async move {
-            let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-            let mut ports = tokio::task::JoinSet::new();
-            for listener in listeners {
-                match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => _ = ports.spawn(accept(listener, pages.clone(), Arc::clone(&slots))),
-                    Err(error) => tracing::error!("a port for pages cannot be served: {error}"),
-                }
-            }
-            while ports.join_next().await.is_some() {}
-        });
-    };
-    std::thread::Builder::new().name("http".to_owned()).spawn(run).map(|_| ())
+/// The thread that serves, until this is dropped.
+#[derive(Debug)]
+pub struct HttpPort {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+    /// Other descriptors of the sockets.
+    listeners: Vec<TcpListener>,
+}
+
+impl HttpPort {
+    pub fn serve(listeners: Vec<TcpListener>, pages: &Pages) -> io::Result<Self> {
+        let kept = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let pages = pages.clone();
+        let (stop, stopped) = oneshot::channel();
+        let run = move || runtime.block_on(run(listeners, pages, stopped));
+        let thread = std::thread::Builder::new().name("http".to_owned()).spawn(run)?;
+        Ok(Self { stop, thread, listeners: kept })
+    }
+
+    /// Accepts no more, and answers who has asked. Gives the listening sockets, in whose queues others wait.
+    pub fn leave(self) -> Vec<TcpListener> {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::warn!("the port for pages did not end in order");
+        }
+        self.listeners
+    }
+}
+
+async fn run(listeners: Vec<TcpListener>, pages: Pages, stopped: oneshot::Receiver<()>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut ports = tokio::task::JoinSet::new();
+    for listener in listeners {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => _ = ports.spawn(accept(listener, pages.clone(), Arc::clone(&slots))),
+            Err(error) => tracing::error!("a port for pages cannot be served: {error}"),
+        }
+    }
+    // It is never sent: an error tells that the other end is gone.
+    let _ = stopped.await;
+    // No connection is lost: tokio accepts one when there is one, and then goes on to answer it.
+    ports.shutdown().await;
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    // Those that take longer are cut off.
+    let _ = tokio::time::timeout(ANSWERS_WITHIN, slots.acquire_many(all)).await;
 }
 
 async fn accept(listener: tokio::net::TcpListener, pages: Pages, slots: Arc<Semaphore>) {

@@ -16,12 +16,14 @@ use std::net::{SocketAddr, TcpListener};
 
 use ringpost_protocol::certificate::WebCertificate;
 use ringpost_protocol::websocket::pages::{Page, Pages};
+use ringpost_shard::InheritedListeners;
 
 use crate::exit::{Fatal, Reason};
 use crate::settings::Settings;
 use crate::{listen, settings};
 
 use files::Site;
+pub use http_port::HttpPort;
 use watch::{Watch, WatchedPages};
 
 /// Tells phones that the app may open links to this host. Without `.well-known` in front, as the files are written.
@@ -38,7 +40,12 @@ pub struct Web {
 
 impl Web {
     /// Writes the pages, loads what is beside them and opens the port without TLS. From now on changes of the files are seen.
-    pub fn prepare(settings: &Settings, certificate: Option<&WebCertificate>) -> Result<Self, Fatal> {
+    /// Ports that were inherited are not opened anew.
+    pub fn prepare(
+        settings: &Settings,
+        certificate: Option<&WebCertificate>,
+        inherited: &mut InheritedListeners,
+    ) -> Result<Self, Fatal> {
         let site = site(settings);
         let pages = Pages::new(files::in_memory(&site));
         let watched = settings.static_path.as_ref().map(|directory| {
@@ -54,21 +61,27 @@ impl Web {
         });
         let addresses: Vec<SocketAddr> =
             settings.http_port.map_or_else(Vec::new, |port| listen::on_port(settings, port));
-        listen::wait_until_free(&addresses);
-        let listeners =
-            http_port::bind(&addresses).map_err(|(address, error)| listen::error(address, &error))?;
+        listen::wait_until_free(addresses.iter().copied().filter(|address| !inherited.listens(*address)));
+        let listeners = http_port::bind(&addresses, inherited)
+            .map_err(|(address, error)| listen::error(address, &error))?;
         let certificate = settings.web.clone().zip(certificate.cloned());
         Watch { certificate, pages: watched }.start();
         Ok(Self { pages, listeners, addresses })
     }
 
-    /// Serves the port without TLS for the rest of the process. Says what is served.
-    pub fn serve(self) -> Result<Vec<String>, Fatal> {
-        if !self.listeners.is_empty() {
-            http_port::serve(self.listeners, &self.pages)
-                .map_err(|error| Fatal::new(Reason::Other, format!("pages cannot be served: {error}")))?;
-        }
-        Ok(self.addresses.iter().map(|address| format!("Serving pages on http://{address}")).collect())
+    /// Serves the port without TLS, until what is returned is dropped. Says what is served.
+    pub fn serve(self) -> Result<(Vec<String>, Option<HttpPort>), Fatal> {
+        let port = if self.listeners.is_empty() {
+            None
+        } else {
+            let served = HttpPort::serve(self.listeners, &self.pages);
+            Some(
+                served
+                    .map_err(|error| Fatal::new(Reason::Other, format!("pages cannot be served: {error}")))?,
+            )
+        };
+        let lines = self.addresses.iter().map(|address| format!("Serving pages on http://{address}"));
+        Ok((lines.collect(), port))
     }
 }
 

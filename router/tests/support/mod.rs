@@ -32,6 +32,11 @@ impl Home {
         home
     }
 
+    /// Of all directories and whatever a test puts beside them.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn config(&self, file: &str) -> PathBuf {
         self.folder.path().join("etc").join(file)
     }
@@ -157,6 +162,15 @@ impl Running {
             lines.push(line);
         }
         Self { child, out, lines }
+    }
+
+    /// Reads on until a line begins so.
+    pub fn until_line(&mut self, beginning: &str) {
+        let mut line = String::new();
+        while !line.starts_with(beginning) {
+            line.clear();
+            assert!(self.out.read_line(&mut line).unwrap() > 0, "the router ended without {beginning:?}");
+        }
     }
 
     pub fn signal(&self, signal: Signal) {

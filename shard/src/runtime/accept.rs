@@ -13,11 +13,12 @@ use ringpost_protocol::tls::TlsChannel;
 
 use super::address::{AddressKey, OfAddress};
 use super::connection::{Close, Connection, Deadline};
+use super::listen::ShardListener;
 use super::pace::Pace;
 use super::reader::Receiver;
 use super::shard::Shard;
 use super::tls::Entry;
-use super::{farewell, handshake, reader, sys, writer};
+use super::{StopMode, farewell, handshake, reader, sys, writer};
 use crate::limits::{
     HANDSHAKES_PER_ADDRESS_DIVISOR, HANDSHAKES_PER_ADDRESS_MIN, KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS,
     KEEPALIVE_PROBES,
@@ -26,11 +27,24 @@ use crate::limits::{
 /// After an accept that failed for want of descriptors or memory: trying at once would only burn the processor.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// Accepts until the task is cancelled. `place` is that of the listener among those of the router.
-pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, entry: Entry, place: usize) {
+/// All clients come back after a router has handed over, some wait in the queues of its sockets already, and perhaps all have
+/// one address: so long they are accepted as fast as handshakes get done, and not faster, to be refused.
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(30);
+/// What one connection waits at most: clients that say nothing must not hold up others for long.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Between two looks whether there are fewer handshakes.
+const PATIENCE_STEP: Duration = Duration::from_millis(2);
+
+/// Accepts until the task is cancelled; or, if the router is to hand over, until the next connection has come.
+pub async fn run(shard: Rc<Shard>, listener: ShardListener, entry: Entry, is_successor: bool) {
+    let ShardListener { listener, place, kept } = listener;
     let listener: TcpListener = sys::listener_of_this_executor(listener);
     let mut pace = Pace::default();
-    loop {
+    let patient_until = is_successor.then(|| Instant::now() + SUCCESSOR_PATIENCE);
+    while shard.stop.mode() != StopMode::HandOver {
+        if patient_until.is_some_and(|until| Instant::now() < until) {
+            be_patient(&shard).await;
+        }
         match listener.accept().await {
             Ok(stream) => accepted(&shard, stream, entry, place),
             Err(error) => {
@@ -44,6 +58,15 @@ pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, entry: Entry
             }
         }
         pace.turn().await;
+    }
+    shard.accepting.borrow_mut().retain(|accepting| *accepting != kept);
+}
+
+/// Waits for handshakes to end, so that no address has all that it may.
+async fn be_patient(shard: &Shard) {
+    let until = Instant::now() + PATIENCE;
+    while shard.handshakes.get() >= handshakes_per_address_max(shard) / 2 && Instant::now() < until {
+        sleep(PATIENCE_STEP).await;
     }
 }
 
@@ -101,7 +124,7 @@ fn admit(shard: &Shard, peer: SocketAddr) -> Option<AddressKey> {
         shard.counters.refused_connections.add(1);
         return None;
     }
-    if shard.handshakes.get() >= limits.handshakes.div_ceil(shard.map.shards()) {
+    if shard.handshakes.get() >= handshakes_max(shard) {
         shard.counters.refused_handshakes.add(1);
         return None;
     }
@@ -114,8 +137,7 @@ fn admit(shard: &Shard, peer: SocketAddr) -> Option<AddressKey> {
         return None;
     }
     // A host that opens connections and says nothing must not keep all others out.
-    let handshakes_max = (limits.handshakes / HANDSHAKES_PER_ADDRESS_DIVISOR).max(HANDSHAKES_PER_ADDRESS_MIN);
-    if has.handshakes >= handshakes_max.div_ceil(shard.map.shards()) {
+    if has.handshakes >= handshakes_per_address_max(shard) {
         shard.counters.refused_handshakes.add(1);
         return None;
     }
@@ -124,6 +146,18 @@ fn admit(shard: &Shard, peer: SocketAddr) -> Option<AddressKey> {
     shard.handshakes.set(shard.handshakes.get() + 1);
     shard.connections_of_all.fetch_add(1, Ordering::AcqRel);
     Some(address)
+}
+
+/// The shard's part of the handshakes under way.
+fn handshakes_max(shard: &Shard) -> usize {
+    shard.config.limits.handshakes.div_ceil(shard.map.shards())
+}
+
+/// That part of one address.
+fn handshakes_per_address_max(shard: &Shard) -> usize {
+    let all =
+        (shard.config.limits.handshakes / HANDSHAKES_PER_ADDRESS_DIVISOR).max(HANDSHAKES_PER_ADDRESS_MIN);
+    all.div_ceil(shard.map.shards())
 }
 
 fn leave(shard: &Shard, address: AddressKey) {
@@ -145,6 +179,7 @@ fn end_handshake(shard: &Shard, address: AddressKey) {
 
 fn open(shard: &Shard, stream: TcpStream, entry: Entry) -> Option<Rc<Connection>> {
     let options = stream.set_nodelay(true).map_err(io::Error::from).and_then(|()| {
+        sys::close_on_exec(&stream)?;
         let idle = Duration::from_secs(KEEPALIVE_IDLE_SECS);
         sys::set_keepalive(&stream, idle, Duration::from_secs(KEEPALIVE_INTERVAL_SECS), KEEPALIVE_PROBES)
     });

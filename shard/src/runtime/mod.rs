@@ -2,7 +2,8 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `start` | checks the machine's limits, binds, starts one executor a shard |
+//! | `start` | checks the machine's limits, starts one executor a shard |
+//! | `listen`, `inherited` | listening sockets; those that outlive a program |
 //! | `accept`, `handshake`, `farewell` | beginning and end of connections, within the caps |
 //! | `reader`, `writer` | blocks from and to sockets |
 //! | `relay` | commands that are forwarded, by this router and to it |
@@ -13,6 +14,7 @@
 //! | `operator` | questions and orders of the operator |
 //! | `pace` | turns of tasks that always have something to do |
 //! | `sweep` | time limits and expiry |
+//! | `stop`, `ending` | asking for the end, and how a shard comes to it |
 //! | `tls` | what is spoken where, TLS configurations |
 //! | `websocket` | web clients |
 //! | `sys` | calls that need unsafe |
@@ -22,8 +24,11 @@ mod address;
 mod bell;
 mod connection;
 mod disk;
+mod ending;
 mod farewell;
 mod handshake;
+mod inherited;
+mod listen;
 mod log;
 mod operator;
 mod pace;
@@ -42,6 +47,9 @@ mod websocket;
 mod worker;
 mod writer;
 
+pub use inherited::{
+    InheritedListeners, VARIABLE as INHERITED_LISTENERS_VARIABLE, ignore_signals, leave_open,
+};
 pub use operator::{Change, ClientReport, ListenerReport, Operator, OperatorError};
 pub use start::{Config, FatalError, InactiveClients, Router, StartError};
 pub use state::{DataConfig, Recovered};

@@ -136,6 +136,8 @@ pub struct Shard {
     next_generation: Cell<u32>,
     pub by_address: RefCell<HashMap<AddressKey, OfAddress>>,
     pub handshakes: Cell<usize>,
+    /// Listening sockets that are accepted from, by their places among those that the router keeps open.
+    pub accepting: RefCell<Vec<usize>>,
     /// Readers that wait for a block of the arena or for room in the mesh.
     waiting_readers: RefCell<VecDeque<Waker>>,
     pub scratch: RefCell<Scratch>,
@@ -189,6 +191,7 @@ impl Shard {
             next_generation: Cell::new(0),
             by_address: RefCell::default(),
             handshakes: Cell::new(0),
+            accepting: RefCell::default(),
             waiting_readers: RefCell::default(),
             scratch: RefCell::new(Scratch {
                 small: vec![0; BLOCK_BYTES].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,10 +16,10 @@ use ringpost_protocol::version::VersionRange;
 use ringpost_protocol::websocket::pages::Pages;
 use ringpost_store::disk::HeapBuffers;
 use ringpost_store::{IdHasher, MemoryLog, PARTITIONS, PartitionMap, SegmentLog};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bell::{self, Ear, SocketBell};
 use super::disk::ShardDisk;
+use super::listen::{Listening, ShardListener, listen};
 use super::operator::{LastActive, Line, Operator};
 use super::shard::{Posted, Shard};
 use super::state::{self, DataConfig, Recovered, ShardLog, ShardState};
@@ -43,8 +43,6 @@ const RINGS_PER_SHARD: u64 = 3;
 const LOCKED_MEMORY_MIN_BYTES: u64 = 512 << 10;
 /// Entries of a shard's rings: polls of this many sockets are submitted at once.
 const RING_ENTRIES: usize = 1024;
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 4096;
 /// After this time among ready tasks the executor looks for new events. It must not be short: when the timer fires between
 /// its start and the first task of a turn (on a busy machine a thread may lose the processor there), glommio 0.9 takes the
 /// turn for idle and sleeps although tasks are ready. Tasks of ours visit the reactor by themselves: see `pace`.
@@ -166,7 +164,9 @@ struct Seed {
     map: PartitionMap,
     endpoint: Endpoint<Posted, SocketBell>,
     ear: std::os::unix::net::UnixStream,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<ShardListener>,
+    /// The router took sockets over: clients wait in their queues.
+    is_successor: bool,
     random: ChaCha20Rng,
     stop: Arc<StopState>,
     counters: Arc<Counters>,
@@ -181,12 +181,26 @@ struct Seed {
 impl Router {
     /// Binds, starts the shards and returns when all of them run.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::take_over(config, Vec::new())
+    }
+
+    /// Whether this machine and its limits let so many shards run.
+    pub fn check(shards: usize) -> Result<(), StartError> {
+        PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
+        io_memory(shards)?;
+        probe_io_uring()
+    }
+
+    /// As [`Router::start`], with listening sockets that an earlier router has left. Those at addresses that are not wanted
+    /// are closed.
+    pub fn take_over(config: Config, inherited: Vec<TcpListener>) -> Result<Self, StartError> {
         let shards = config.shards;
         let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
         let io_memory_bytes = io_memory(shards)?;
         probe_io_uring()?;
+        let is_successor = !inherited.is_empty();
         let wanted: Vec<SocketAddr> = config.listen.iter().map(|listener| listener.address).collect();
-        let (addresses, mut listeners) = listen(&wanted, shards)?;
+        let Listening { addresses, of_shards: mut listeners, kept } = listen(&wanted, shards, inherited)?;
         let tls = TlsConfigs::new(&config.tls, &config.credentials, &config.listen)?;
         let limits = config.limits;
         let router_config = Arc::new(RouterConfig {
@@ -231,7 +245,7 @@ impl Router {
             links.add(&state.store);
         }
         let aliases = Arc::new(aliases);
-        let stop = Arc::new(StopState::new(shards));
+        let stop = Arc::new(StopState::new(shards, kept));
         let counters: Vec<Arc<Counters>> = (0..shards).map(|_| Arc::default()).collect();
         let cpus = sys::allowed_cpus();
         let (bells_of_lines, ears_of_lines) = bells(shards)?;
@@ -277,6 +291,7 @@ impl Router {
                 endpoint,
                 ear,
                 listeners: listeners.pop().unwrap_or_default(),
+                is_successor,
                 random: ChaCha20Rng::from_seed(seed_bytes),
                 stop: Arc::clone(&stop),
                 counters,
@@ -326,6 +341,13 @@ impl Router {
     pub fn stopper(&self) -> impl Fn(StopMode) + Send + Sync + 'static {
         let stop = Arc::clone(&self.stop);
         move |mode| stop.request(mode)
+    }
+
+    /// After the end of a router that was asked to hand over: its listening sockets, in whose queues clients wait. None
+    /// after another request to stop.
+    pub fn left_listeners(&self) -> impl FnOnce() -> Vec<TcpListener> + Send + 'static {
+        let stop = Arc::clone(&self.stop);
+        move || stop.take_listeners()
     }
 
     /// The counters of all shards, added up; of those that end in `_max` the largest.
@@ -393,47 +415,6 @@ fn io_memory(shards: usize) -> Result<usize, StartError> {
 #[allow(clippy::type_complexity)]
 fn bells(shards: usize) -> Result<(Vec<SocketBell>, Vec<std::os::unix::net::UnixStream>), StartError> {
     (0..shards).map(|_| bell::pair().map_err(|error| StartError::Bell(error.to_string()))).collect()
-}
-
-/// One listener an address for every shard; the kernel spreads connections over them.
-#[allow(clippy::type_complexity)]
-fn listen(
-    addresses: &[SocketAddr],
-    shards: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<std::net::TcpListener>>), StartError> {
-    if addresses.is_empty() {
-        return Err(StartError::NoAddress);
-    }
-    let mut bound = Vec::new();
-    let mut of_shards: Vec<Vec<std::net::TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
-    for &wanted in addresses {
-        let fail = |source| StartError::Listen { address: wanted, source };
-        // Other routers would be let in beside ours by SO_REUSEPORT: a socket without it finds them.
-        let probe = socket(wanted, false).map_err(fail)?;
-        let address = probe.local_addr().map_err(fail)?.as_socket().unwrap_or(wanted);
-        drop(probe);
-        for listeners in &mut of_shards {
-            let socket = socket(address, true).map_err(fail)?;
-            socket.listen(BACKLOG).map_err(fail)?;
-            listeners.push(socket.into());
-        }
-        bound.push(address);
-    }
-    Ok((bound, of_shards))
-}
-
-fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    if reuse_port {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 type Started = std::sync::mpsc::Sender<Result<(), StartError>>;
@@ -537,10 +518,11 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
     let acceptors: Vec<_> = seed
         .listeners
         .into_iter()
-        .zip(shard.config.entries.iter().copied())
-        .enumerate()
-        .map(|(place, (listener, entry))| {
-            glommio::spawn_local(accept::run(std::rc::Rc::clone(&shard), listener, entry, place))
+        .filter_map(|listener| {
+            let entry = *shard.config.entries.get(listener.place)?;
+            shard.accepting.borrow_mut().push(listener.kept);
+            let accept = accept::run(std::rc::Rc::clone(&shard), listener, entry, seed.is_successor);
+            Some(glommio::spawn_local(accept))
         })
         .collect();
     // The receiver waits for every shard.

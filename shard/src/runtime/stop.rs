@@ -1,18 +1,25 @@
 //! Asking the shards to stop, from any thread.
 
+use std::io;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use atomic_waker::AtomicWaker;
+
+use super::listen;
 
 /// How a router is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum StopMode {
     Run = 0,
+    /// As the next one, but clients that have connected get a session first, and new ones wait: the listening sockets stay
+    /// open, for another program. See [`Router::left_listeners`](super::Router::left_listeners).
+    HandOver = 1,
     /// Accept and read no more; answer what is under way, within the limit.
-    Graceful = 1,
-    Immediate = 2,
+    Graceful = 2,
+    Immediate = 3,
 }
 
 #[derive(Debug)]
@@ -24,11 +31,17 @@ pub(super) struct StopState {
     wakers: Vec<AtomicWaker>,
     /// Why a log has failed.
     log_failure: Mutex<Option<String>>,
+    /// Shards whose clients may be new: they accept, or have handshakes to finish.
+    welcoming: AtomicUsize,
+    /// A descriptor of each listening socket, which keeps it open without the shards.
+    listeners: Mutex<Vec<TcpListener>>,
 }
 
 impl StopState {
-    pub fn new(shards: usize) -> Self {
+    pub fn new(shards: usize, listeners: Vec<TcpListener>) -> Self {
         Self {
+            welcoming: AtomicUsize::new(shards),
+            listeners: Mutex::new(listeners),
             mode: AtomicU8::new(StopMode::Run as u8),
             connections: Arc::default(),
             wakers: std::iter::repeat_with(AtomicWaker::new).take(shards).collect(),
@@ -39,13 +52,17 @@ impl StopState {
     pub fn mode(&self) -> StopMode {
         match self.mode.load(Ordering::Acquire) {
             0 => StopMode::Run,
-            1 => StopMode::Graceful,
+            1 => StopMode::HandOver,
+            2 => StopMode::Graceful,
             _ => StopMode::Immediate,
         }
     }
 
     /// Never goes back to a milder mode.
     pub fn request(&self, mode: StopMode) {
+        if mode > StopMode::HandOver {
+            drop(self.take_listeners());
+        }
         self.mode.fetch_max(mode as u8, Ordering::AcqRel);
         self.wakers.iter().for_each(AtomicWaker::wake);
     }
@@ -58,6 +75,42 @@ impl StopState {
 
     pub fn log_failure(&self) -> Option<String> {
         self.log_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A shard gets no new sessions any more. To be said by each, once.
+    pub fn note_no_more_sessions(&self) {
+        if self.welcoming.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.wakers.iter().for_each(AtomicWaker::wake);
+        }
+    }
+
+    /// No shard gets new sessions any more.
+    pub fn no_more_sessions(&self) -> bool {
+        self.welcoming.load(Ordering::Acquire) == 0
+    }
+
+    /// The listening sockets, if the router has not been asked to close them.
+    pub fn take_listeners(&self) -> Vec<TcpListener> {
+        std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps new connections out of these sockets for a moment: see [`listen::hold_back`].
+    pub fn hold_back(&self, places: &[usize]) {
+        self.each(places, "held back", listen::hold_back);
+    }
+
+    pub fn let_in(&self, places: &[usize]) {
+        self.each(places, "let in", listen::let_in);
+    }
+
+    fn each(&self, places: &[usize], what: &str, act: impl Fn(&TcpListener) -> io::Result<()>) {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        // They may be closed already.
+        for listener in places.iter().filter_map(|place| listeners.get(*place)) {
+            if let Err(error) = act(listener) {
+                tracing::warn!("new connections cannot be {what}: {error}");
+            }
+        }
     }
 
     pub fn all_connections_ended(&self) -> bool {

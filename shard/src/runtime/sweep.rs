@@ -9,6 +9,7 @@ use glommio::timer::sleep;
 
 use super::StopMode;
 use super::connection::Close;
+use super::ending::Ending;
 use super::pace::Pace;
 use super::shard::Shard;
 use crate::limits::BLOCK_SECS_WHEN_EXHAUSTED;
@@ -29,7 +30,7 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
     if !shard.config.expires_on_start {
         next_expiry += Duration::from_secs(shard.config.expiry_interval_secs);
     }
-    let mut stop_deadline = None;
+    let mut ending = Ending::default();
     loop {
         let now = Instant::now();
         let mut wait = next_sweep.saturating_duration_since(now);
@@ -37,7 +38,7 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
             wait = wait.min(next_retry.saturating_duration_since(now));
         }
         if shard.stop.mode() != StopMode::Run {
-            wait = wait.min(RETRY_EVERY);
+            wait = wait.min(ending.wait());
         }
         or(sleep(wait), kicked(&shard)).await;
         let now = Instant::now();
@@ -52,31 +53,8 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
             retry_deliveries(&shard);
         }
         publish(&shard);
-        match shard.stop.mode() {
-            StopMode::Run => {}
-            StopMode::Graceful => {
-                let limit = Duration::from_secs(shard.config.limits.stop_secs);
-                let deadline = *stop_deadline.get_or_insert_with(|| {
-                    stop_accepting();
-                    drain_connections(&shard);
-                    now + limit
-                });
-                if shard.stop.all_connections_ended() {
-                    return;
-                }
-                if now >= deadline {
-                    close_connections(&shard);
-                }
-                // The connections end by themselves once they are closed.
-                if now >= deadline + Duration::from_secs(1) {
-                    return;
-                }
-            }
-            StopMode::Immediate => {
-                // Their tasks end with the executor, which says nothing to the peers.
-                close_connections(&shard);
-                return;
-            }
+        if ending.look(&shard, now, &stop_accepting) {
+            return;
         }
         if now < next_sweep {
             continue;
@@ -172,23 +150,4 @@ fn count_lateness(shard: &Shard, late: Duration) {
     shard.counters.timer_checks.add(1);
     shard.counters.timer_late_us.add(micros);
     shard.counters.timer_late_us_max.raise(micros);
-}
-
-/// Stops reading; what is under way is answered and written.
-fn drain_connections(shard: &Shard) {
-    for connection in all(shard) {
-        connection.draining.set(true);
-        connection.wake_reader();
-        connection.wake_writer();
-    }
-}
-
-fn close_connections(shard: &Shard) {
-    for connection in all(shard) {
-        connection.close(Close::Stop);
-    }
-}
-
-fn all(shard: &Shard) -> Vec<Rc<super::connection::Connection>> {
-    shard.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
 }

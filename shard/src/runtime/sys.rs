@@ -33,6 +33,11 @@ fn with_socket<T>(stream: &TcpStream, operation: impl FnOnce(SockRef<'_>) -> io:
     operation(SockRef::from(&fd))
 }
 
+/// Keeps the socket from other programs; glommio's `accept` does not.
+pub fn close_on_exec(stream: &TcpStream) -> io::Result<()> {
+    with_socket(stream, |socket| socket.set_cloexec(true))
+}
+
 /// Notices peers that vanished without closing, while their connection is idle.
 pub fn set_keepalive(stream: &TcpStream, idle: Duration, interval: Duration, probes: u32) -> io::Result<()> {
     let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);

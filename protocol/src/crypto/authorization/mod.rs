@@ -14,6 +14,7 @@
 //! key of another kind and for a right one: where there is none to check against it uses a fixed key, and
 //! answers false whatever comes out.
 
+mod batch;
 mod private_key;
 mod signature;
 
@@ -30,8 +31,9 @@ use crate::transmission::{
     AUTHENTICATOR_BYTES, Authorization, ED448_SIGNATURE_BYTES, ED25519_SIGNATURE_BYTES,
 };
 
+pub use batch::{Ed25519Claim, verify_ed25519_batch};
 pub use private_key::{AuthPrivateKey, AuthorizeError};
-pub use signature::{DUMMY_ED448_KEY, DUMMY_ED25519_KEY, Ed25519Claim, KnownKeys, verify_ed25519_batch};
+pub use signature::{DUMMY_ED448_KEY, DUMMY_ED25519_KEY, KnownKeys};
 
 /// SHA-512 in bytes.
 pub const HASH_BYTES: usize = 64;

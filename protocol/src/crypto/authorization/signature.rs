@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use ed25519_dalek::{Signature, VerifyingKey, verify_batch};
+use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::crypto::ed448;
 use crate::keys::AuthPublicKey;
@@ -118,66 +118,7 @@ pub(super) fn verify_ed448(
     black_box(matches) & is_point & is_queue_key
 }
 
-/// One signature of a batch: `signature` is said to be of the joined parts of `authorized`, by the owner of
-/// `key`.
-#[derive(Clone, Copy, Debug)]
-pub struct Ed25519Claim<'a> {
-    pub signature: &'a [u8; 64],
-    pub authorized: &'a [&'a [u8]],
-    /// As in [`verify`](super::verify): a missing key and one of another kind give false.
-    pub key: Option<&'a AuthPublicKey>,
-}
-
-/// Checks many signatures at once: from about eight on, in 60% of the time of single checks. The answers are
-/// in the order of `claims`. If one is wrong all are checked one by one to find it: make batches of what came
-/// from one client, so that it slows down nobody else.
-///
-/// A signature that passes alone passes in every batch. The reverse fails for signatures that the owner of a
-/// key made on purpose with small-order parts: one of them may pass in a batch and not alone. That gives its
-/// maker nothing that an honest signature would not.
-pub fn verify_ed25519_batch(claims: &[Ed25519Claim<'_>]) -> Vec<bool> {
-    if claims.len() > 1 && batch_passes(claims) {
-        return vec![true; claims.len()];
-    }
-    claims.iter().map(|claim| verify_ed25519(claim.signature, claim.authorized, claim.key)).collect()
-}
-
-/// Whether all claims hold. The dummy key takes part for missing keys.
-fn batch_passes(claims: &[Ed25519Claim<'_>]) -> bool {
-    // The batch function wants whole messages: they are joined in one buffer, since those that come many at
-    // once are short.
-    let mut joined =
-        Vec::with_capacity(claims.iter().flat_map(|claim| claim.authorized).map(|part| part.len()).sum());
-    let mut ends = Vec::with_capacity(claims.len());
-    let mut signatures = Vec::with_capacity(claims.len());
-    let mut keys = Vec::with_capacity(claims.len());
-    let mut all_are_queue_keys = true;
-    for claim in claims {
-        let (key, is_queue_key) = ed25519_key(claim.key);
-        let Ok(key) = VerifyingKey::from_bytes(key) else {
-            return false;
-        };
-        for part in claim.authorized {
-            joined.extend_from_slice(part);
-        }
-        ends.push(joined.len());
-        signatures.push(Signature::from_bytes(claim.signature));
-        keys.push(key);
-        all_are_queue_keys &= is_queue_key;
-    }
-    let mut rest = joined.as_slice();
-    let mut start = 0;
-    let mut messages = Vec::with_capacity(claims.len());
-    for end in ends {
-        let (message, behind) = rest.split_at(end - start);
-        messages.push(message);
-        rest = behind;
-        start = end;
-    }
-    black_box(verify_batch(&messages, &signatures, &keys).is_ok()) & all_are_queue_keys
-}
-
-fn ed25519_key(queue_key: Option<&AuthPublicKey>) -> (&[u8; 32], bool) {
+pub(super) fn ed25519_key(queue_key: Option<&AuthPublicKey>) -> (&[u8; 32], bool) {
     match queue_key {
         Some(AuthPublicKey::Ed25519(key)) => (key, true),
         _ => (&DUMMY_ED25519_KEY, false),

@@ -1,0 +1,173 @@
+//! How a shard comes to its end, in steps of the sweep.
+//!
+//! A stop accepts no more at once. To hand its sockets over, a router must lose no connection: of those that wait in the
+//! queues of the kernel the next program takes care, but one that a shard has accepted is its own, and gets its handshake
+//! done. A system call that is to accept a connection, and is cancelled, may have accepted one. So the one that is under way
+//! for each socket is left to end with the next connection; where none comes, nobody comes in while it is cancelled.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::StopMode;
+use super::connection::{Close, Connection};
+use super::shard::Shard;
+
+/// So long a shard waits for the next connection of each of its sockets.
+const NEXT_WITHIN: Duration = Duration::from_millis(100);
+/// Between two looks while new clients are held back, who try again only a second later; and otherwise.
+const LOOK_SOON: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_millis(10);
+/// Looks after which a connection that came before clients were held back has been accepted.
+const HOLD_LOOKS: u32 = 3;
+/// Looks after which a cancelled system call has ended. The first one submits the cancellation.
+const CANCEL_LOOKS: u32 = 2;
+/// What a handshake may take, from accepting on, that the router waits for before it hands over: those of clients far away,
+/// not those of clients that say nothing.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(2);
+/// Connections that are closed have so long to end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+enum Step {
+    Running,
+    Accepting { until: Instant },
+    HoldingBack { sockets: Vec<usize>, looks: u32 },
+    Cancelling { sockets: Vec<usize>, looks: u32 },
+    Handshaking { until: Instant },
+    Draining { deadline: Instant },
+}
+
+#[derive(Debug)]
+pub struct Ending {
+    step: Step,
+    /// New sessions may begin.
+    is_welcoming: bool,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self { step: Step::Running, is_welcoming: true }
+    }
+}
+
+impl Ending {
+    /// Until the next look.
+    pub fn wait(&self) -> Duration {
+        match self.step {
+            Step::Accepting { .. } | Step::HoldingBack { .. } | Step::Cancelling { .. } => LOOK_SOON,
+            Step::Running | Step::Handshaking { .. } | Step::Draining { .. } => LOOK,
+        }
+    }
+
+    /// Does what is to be done at this time. True if the shard has ended.
+    pub fn look(&mut self, shard: &Shard, now: Instant, stop_accepting: impl Fn()) -> bool {
+        match shard.stop.mode() {
+            StopMode::Run => false,
+            StopMode::HandOver => {
+                self.hand_over(shard, now, stop_accepting);
+                self.has_drained(shard, now)
+            }
+            StopMode::Graceful => {
+                if !matches!(self.step, Step::Draining { .. }) {
+                    stop_accepting();
+                    self.note_no_more_sessions(shard);
+                    self.drain(shard, now);
+                }
+                self.has_drained(shard, now)
+            }
+            StopMode::Immediate => {
+                // Their tasks end with the executor, which says nothing to the peers.
+                close_connections(shard);
+                true
+            }
+        }
+    }
+
+    fn hand_over(&mut self, shard: &Shard, now: Instant, stop_accepting: impl Fn()) {
+        match &mut self.step {
+            Step::Running => self.step = Step::Accepting { until: now + NEXT_WITHIN },
+            Step::Accepting { until } => {
+                let sockets = shard.accepting.borrow().clone();
+                if sockets.is_empty() {
+                    stop_accepting();
+                    self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
+                } else if now >= *until {
+                    shard.stop.hold_back(&sockets);
+                    self.step = Step::HoldingBack { sockets, looks: 0 };
+                }
+            }
+            Step::HoldingBack { sockets, looks } => {
+                *looks += 1;
+                if *looks > HOLD_LOOKS {
+                    stop_accepting();
+                    self.step = Step::Cancelling { sockets: std::mem::take(sockets), looks: 0 };
+                }
+            }
+            Step::Cancelling { sockets, looks } => {
+                *looks += 1;
+                if *looks > CANCEL_LOOKS {
+                    shard.stop.let_in(sockets);
+                    self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
+                }
+            }
+            Step::Handshaking { until } => {
+                if now >= *until || shard.handshakes.get() == 0 || !has_young_handshakes(shard) {
+                    self.note_no_more_sessions(shard);
+                }
+                // Until then sessions of other shards go on, and need this one.
+                if shard.stop.no_more_sessions() {
+                    self.drain(shard, now);
+                }
+            }
+            Step::Draining { .. } => {}
+        }
+    }
+
+    fn note_no_more_sessions(&mut self, shard: &Shard) {
+        if std::mem::take(&mut self.is_welcoming) {
+            shard.stop.note_no_more_sessions();
+        }
+    }
+
+    /// Stops reading; what is under way is answered and written.
+    fn drain(&mut self, shard: &Shard, now: Instant) {
+        for connection in all(shard) {
+            connection.draining.set(true);
+            connection.wake_reader();
+            connection.wake_writer();
+        }
+        self.step = Step::Draining { deadline: now + Duration::from_secs(shard.config.limits.stop_secs) };
+    }
+
+    fn has_drained(&self, shard: &Shard, now: Instant) -> bool {
+        let Step::Draining { deadline } = self.step else { return false };
+        if shard.stop.no_more_sessions() && shard.stop.all_connections_ended() {
+            return true;
+        }
+        if now >= deadline {
+            close_connections(shard);
+        }
+        // The connections end by themselves once they are closed.
+        now >= deadline + CLOSE_WITHIN
+    }
+}
+
+/// Clients that have connected just now, and have no session yet.
+fn has_young_handshakes(shard: &Shard) -> bool {
+    let connections = shard.connections.borrow();
+    connections.iter().any(|(_, connection)| {
+        connection.session.get().is_none()
+            && !connection.is_relay
+            && connection.created_at.elapsed() < HANDSHAKE_WITHIN
+    })
+}
+
+fn close_connections(shard: &Shard) {
+    for connection in all(shard) {
+        connection.close(Close::Stop);
+    }
+}
+
+fn all(shard: &Shard) -> Vec<Rc<Connection>> {
+    shard.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
+}
