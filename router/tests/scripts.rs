@@ -108,6 +108,8 @@ fn wrong_options_are_refused() {
         ("scripts/measure-proxy", &["fast"]),
         ("scripts/measure-capacity", &["--only", "all"]),
         ("scripts/measure-capacity", &["--queues"]),
+        ("scripts/measure-metrics", &["--pairs", "0"]),
+        ("scripts/measure-metrics", &["--rate"]),
     ] {
         let output = machine.run(script, arguments);
         assert!(!output.status.success(), "{script} {arguments:?}");
@@ -119,6 +121,7 @@ fn wrong_options_are_refused() {
         "scripts/bench-check",
         "scripts/measure-proxy",
         "scripts/measure-capacity",
+        "scripts/measure-metrics",
     ] {
         let output = machine.run(script, &["--help"]);
         assert!(output.status.success() && text(&output.stdout).starts_with("Usage: "), "{script}");

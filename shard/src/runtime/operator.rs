@@ -33,6 +33,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const LOG_LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Connections described before other tasks get their turn.
 const CLIENTS_STEP: usize = 256;
+/// Connections looked at before other tasks get their turn, if nothing is said of them.
+const COUNT_STEP: usize = 512;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +89,9 @@ enum Question {
     /// Answered in pieces.
     Clients {
         answer: Sender<Vec<ClientReport>>,
+    },
+    SubscribedClients {
+        answer: Sender<usize>,
     },
     ActiveCounts {
         answer: Sender<(DayCounts, Option<DayCounts>)>,
@@ -174,6 +179,17 @@ impl Operator {
             receive_all(&answers, &mut take)?;
         }
         Ok(())
+    }
+
+    /// How many connections of clients have subscriptions: without a description of each.
+    pub fn subscribed_clients(&self) -> Result<usize, OperatorError> {
+        let mut count = 0;
+        for shard in 0..self.shards() {
+            let (answer, answers) = mpsc::channel();
+            self.ask(shard, Question::SubscribedClients { answer })?;
+            count += receive(&answers)?;
+        }
+        Ok(count)
     }
 
     /// The counts of active queues of this day so far, and those of the day before if the router ran when it ended.
@@ -303,6 +319,9 @@ pub(super) async fn answer(shard: Rc<Shard>, line: Arc<Line>, mut ear: Ear) {
                     let _ = answer.send(change_queue(&shard, &id, &action).await);
                 }
                 Question::Clients { answer } => describe_clients(&shard, &answer).await,
+                Question::SubscribedClients { answer } => {
+                    let _ = answer.send(count_subscribed(&shard).await);
+                }
                 Question::ActiveCounts { answer } => {
                     let mut service = shard.service.borrow_mut();
                     service.note_time(Shard::now_secs());
@@ -393,6 +412,26 @@ async fn describe_clients(shard: &Shard, answer: &Sender<Vec<ClientReport>>) {
         pace.turn().await;
     }
     let _ = answer.send(Vec::new());
+}
+
+async fn count_subscribed(shard: &Shard) -> usize {
+    let mut pace = Pace::default();
+    let mut place = 0;
+    let mut count = 0;
+    while place < shard.connections.borrow().capacity() {
+        {
+            let connections = shard.connections.borrow();
+            let is_subscribed = |place: &usize| {
+                let connection = connections.get(*place).filter(|connection| !connection.is_relay);
+                let session = connection.and_then(|connection| connection.session.get());
+                session.is_some_and(|session| session.subscription_count() > 0)
+            };
+            count += (place..place + COUNT_STEP).filter(is_subscribed).count();
+        }
+        place += COUNT_STEP;
+        pace.turn().await;
+    }
+    count
 }
 
 async fn list_active(shard: &Shard, answer: &Sender<Vec<ActiveQueue>>) {

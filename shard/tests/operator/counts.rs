@@ -154,6 +154,7 @@ fn connections_are_described() {
     let mut subscriptions: Vec<usize> = reports.iter().map(|report| report.subscriptions).collect();
     subscriptions.sort_unstable();
     assert_eq!(subscriptions, [0, 1, 2, 3, 4]);
+    assert_eq!(operator.subscribed_clients(), Ok(4));
     let ids: std::collections::BTreeSet<u64> = reports.iter().map(|report| report.id).collect();
     assert_eq!(ids.len(), 5);
     for report in &reports {
@@ -166,6 +167,7 @@ fn connections_are_described() {
     drop(clients);
     router.wait_for("connections", 0);
     router.wait_until("closed", |_| operator.listeners()[0].closed == 5);
+    assert_eq!(operator.subscribed_clients(), Ok(0));
 }
 
 #[test]

@@ -139,12 +139,8 @@ fn server_info(desk: &Desk, role: Role, out: &mut impl Write) -> io::Result<()> 
     writeln!(out, "Threads: {}", process::thread_count())?;
     writeln!(out, "Clients: {}", totals.get("clients"))?;
     if role == Role::Admin {
-        let mut subscribed = 0;
-        let counted = desk.operator.clients(|clients| {
-            subscribed += clients.iter().filter(|client| client.subscriptions > 0).count();
-        });
-        match counted {
-            Ok(()) => writeln!(out, "Subscribed clients: {subscribed}")?,
+        match desk.operator.subscribed_clients() {
+            Ok(subscribed) => writeln!(out, "Subscribed clients: {subscribed}")?,
             Err(error) => writeln!(out, "error: {error}")?,
         }
     }

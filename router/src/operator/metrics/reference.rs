@@ -298,11 +298,8 @@ pub struct Values {
 
 impl Values {
     pub fn read(desk: &Desk) -> Self {
-        let mut subscribed_clients = 0;
         // A router that is stopping has none.
-        let _ = desk.operator.clients(|clients| {
-            subscribed_clients += clients.iter().filter(|client| client.subscriptions > 0).count() as u64;
-        });
+        let subscribed_clients = desk.operator.subscribed_clients().unwrap_or_default() as u64;
         Self {
             totals: desk.totals(),
             sums: desk.sums(),
