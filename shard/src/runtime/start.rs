@@ -39,6 +39,8 @@ use crate::service::{ActiveQueue, Service, ServiceConfig};
 const IO_MEMORY_BYTES: [usize; 5] = [1 << 20, 512 << 10, 256 << 10, 128 << 10, IO_MEMORY_BYTES_MIN];
 const IO_MEMORY_BYTES_MIN: usize = 64 << 10;
 const RINGS_PER_SHARD: u64 = 3;
+/// The queues of a shard's rings, which kernels count too (measured with Linux 6.18).
+const RING_QUEUES_BYTES: u64 = 128 << 10;
 /// What glommio asks for, whatever it needs.
 const LOCKED_MEMORY_MIN_BYTES: u64 = 512 << 10;
 /// Entries of a shard's rings: polls of this many sockets are submitted at once.
@@ -396,11 +398,15 @@ fn probe_io_uring() -> Result<(), StartError> {
     }
 }
 
-/// The memory of a ring that fits into the limit.
+/// The memory of a ring that fits into the limit of this process.
 fn io_memory(shards: usize) -> Result<usize, StartError> {
-    let limit_bytes = sys::locked_memory_limit_bytes().unwrap_or(u64::MAX);
+    io_memory_within(shards, sys::locked_memory_limit_bytes().unwrap_or(u64::MAX))
+}
+
+fn io_memory_within(shards: usize, limit_bytes: u64) -> Result<usize, StartError> {
     let needed_bytes = |ring_bytes: usize| {
-        (shards as u64 * RINGS_PER_SHARD * ring_bytes as u64).max(LOCKED_MEMORY_MIN_BYTES)
+        let of_shard = RINGS_PER_SHARD * ring_bytes as u64 + RING_QUEUES_BYTES;
+        (shards as u64 * of_shard).max(LOCKED_MEMORY_MIN_BYTES)
     };
     // Half of the limit is left to others of this user.
     let most = IO_MEMORY_BYTES.into_iter().find(|&ring_bytes| needed_bytes(ring_bytes) <= limit_bytes / 2);
@@ -554,4 +560,21 @@ async fn open_log(log: Option<SegmentLog<HeapBuffers>>, directory: Option<PathBu
     let (disk, buffers) = ShardDisk::open(directory).await?;
     let log = ShardLog::Segments(Box::new(log.with_buffers(buffers)));
     Ok((log, Some(std::rc::Rc::new(disk))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What routers of another user than root needed to start.
+    #[test]
+    fn rings_fit_into_locked_memory() {
+        for (shards, limit_kib) in [(1_usize, 512_u64), (2, 640), (4, 1_280), (25, 8 << 10)] {
+            assert!(io_memory_within(shards, limit_kib << 10).is_ok(), "{shards}");
+            let below = io_memory_within(shards + 1, (limit_kib << 10) - 1);
+            assert!(matches!(below, Err(StartError::LockedMemory { .. })), "{shards}");
+        }
+        assert!(matches!(io_memory_within(1, (512 << 10) - 1), Err(StartError::LockedMemory { .. })));
+        assert!(matches!(io_memory_within(4, u64::MAX), Ok(1_048_576)));
+    }
 }
