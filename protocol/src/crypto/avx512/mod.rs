@@ -29,9 +29,9 @@ impl Avx512 {
         nonce: &[u8; NONCE_BYTES],
         mut text: Text<'_>,
     ) -> [u8; TAG_BYTES] {
-        let stream = Stream::new(key, nonce);
-        let poly_key = stream.apply(self, &mut text);
-        poly1305::tag(self, &poly_key, text.written())
+        let stream = Stream::new(self, key, nonce);
+        stream.apply(&mut text);
+        poly1305::tag(self, stream.poly_key(), text.written())
     }
 
     /// Checks the tag in constant time, then decrypts. False, and nothing written, if it does not match.
@@ -43,11 +43,10 @@ impl Avx512 {
         tag: &[u8; TAG_BYTES],
         mut text: Text<'_>,
     ) -> bool {
-        let stream = Stream::new(key, nonce);
-        let poly_key = stream.poly_key(self);
-        let is_right = poly1305::tag(self, &poly_key, text.read()).ct_eq(tag).into();
+        let stream = Stream::new(self, key, nonce);
+        let is_right = poly1305::tag(self, stream.poly_key(), text.read()).ct_eq(tag).into();
         if is_right {
-            stream.apply(self, &mut text);
+            stream.apply(&mut text);
         }
         is_right
     }
@@ -82,34 +81,34 @@ const POLY_KEY_BYTES: usize = 32;
 
 /// The key stream of one box: `Salsa20` under the key that `HSalsa20` makes of the box's key and the first 16 bytes of its
 /// nonce.
-struct Stream(Zeroizing<[u32; 16]>);
+struct Stream {
+    cpu: Avx512,
+    state: Zeroizing<[u32; 16]>,
+    /// The first kilobyte.
+    first: Zeroizing<[u8; salsa20::BYTES_AT_ONCE]>,
+}
 
 impl Stream {
-    fn new(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> Self {
+    fn new(cpu: Avx512, key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> Self {
         let (mut first, mut rest) = ([0; 16], [0; NONCE_BYTES - 16]);
         first.copy_from_slice(&nonce[..16]);
         rest.copy_from_slice(&nonce[16..]);
         let subkey = Zeroizing::new(sodium::hsalsa20(key, &first));
-        Self(salsa20::state(&subkey, rest))
+        let state = salsa20::state(&subkey, rest);
+        let first = salsa20::key_stream(cpu, &state, 0);
+        Self { cpu, state, first }
     }
 
-    fn poly_key(&self, cpu: Avx512) -> Zeroizing<[u8; POLY_KEY_BYTES]> {
-        let first = salsa20::key_stream(cpu, &self.0, 0);
-        let mut key = Zeroizing::new([0; POLY_KEY_BYTES]);
-        key.copy_from_slice(&first[..POLY_KEY_BYTES]);
-        key
+    fn poly_key(&self) -> &[u8; POLY_KEY_BYTES] {
+        self.first.first_chunk().unwrap_or_else(|| unreachable!("the kilobyte is longer"))
     }
 
-    /// Adds the stream to the text. Gives the authenticator's key.
-    fn apply(&self, cpu: Avx512, text: &mut Text<'_>) -> Zeroizing<[u8; POLY_KEY_BYTES]> {
-        let first = salsa20::key_stream(cpu, &self.0, 0);
-        let (key_bytes, stream) = first.split_at(POLY_KEY_BYTES);
-        let mut key = Zeroizing::new([0; POLY_KEY_BYTES]);
-        key.copy_from_slice(key_bytes);
-        let begun = add(stream, text, 0);
+    /// Adds the stream to the text.
+    fn apply(&self, text: &mut Text<'_>) {
+        let begun = add(&self.first[POLY_KEY_BYTES..], text, 0);
         let mut counter = salsa20::BLOCKS_AT_ONCE;
         let mut add_next = |from, to: &mut _| {
-            salsa20::add_key_stream(cpu, &self.0, counter, from, to);
+            salsa20::add_key_stream(self.cpu, &self.state, counter, from, to);
             counter += salsa20::BLOCKS_AT_ONCE;
         };
         match text {
@@ -129,9 +128,8 @@ impl Stream {
         let rest = (text.read().len() - begun) % salsa20::BYTES_AT_ONCE;
         if rest > 0 {
             let at = text.read().len() - rest;
-            add(&salsa20::key_stream(cpu, &self.0, counter)[..], text, at);
+            add(&salsa20::key_stream(self.cpu, &self.state, counter)[..], text, at);
         }
-        key
     }
 }
 
