@@ -14,7 +14,8 @@ use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha512};
 
-use super::signature::{ed25519_key, verify_ed25519};
+use super::known_keys::verify_ed25519;
+use super::signature::ed25519_key;
 use crate::keys::AuthPublicKey;
 
 /// One signature of a batch: `signature` is said to be of the joined parts of `authorized`, by the owner of
