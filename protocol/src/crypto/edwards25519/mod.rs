@@ -9,7 +9,7 @@
 //! Time hangs on the numbers: for public ones only.
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+mod ifma;
 mod portable;
 
 use crrl::field::GF25519 as Element;
@@ -34,7 +34,7 @@ const BASE_POINT: [u8; 32] = [
 pub(super) enum PreparedKey {
     Portable(portable::Multiples),
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Multiples),
+    Avx512(ifma::Multiples),
 }
 
 impl PreparedKey {
@@ -42,8 +42,8 @@ impl PreparedKey {
     pub(super) fn new(key: &[u8; 32]) -> Option<Self> {
         let key = Point::decode(key)?;
         #[cfg(target_arch = "x86_64")]
-        if let Some(cpu) = avx512::Ifma::get() {
-            return Some(Self::Avx512(avx512::Multiples::of(cpu, &key)));
+        if let Some(cpu) = ifma::Ifma::get() {
+            return Some(Self::Avx512(ifma::Multiples::of(cpu, &key)));
         }
         Some(Self::Portable(portable::Multiples::of(key)))
     }
@@ -51,7 +51,7 @@ impl PreparedKey {
     /// Whether making a key ready and checking with it takes less time than a check without.
     pub(super) fn is_quick() -> bool {
         #[cfg(target_arch = "x86_64")]
-        return avx512::Ifma::get().is_some();
+        return ifma::Ifma::get().is_some();
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
@@ -72,15 +72,37 @@ impl PreparedKey {
     }
 }
 
+/// Whether the sum of encoded points times their numbers and of the base point times its own is zero, where that is quick:
+/// with AVX-512 IFMA, in a third of dalek's time. Numbers are little-endian and below 2^253. Odd encodings are allowed, as in
+/// dalek.
+pub(super) fn quick_sum_is_zero(
+    terms: &[([u8; 32], [u8; 32])],
+    of_base: &[u8; 32],
+) -> Option<Result<bool, NoPoint>> {
+    #[cfg(target_arch = "x86_64")]
+    return ifma::Ifma::get().map(|cpu| cpu.sum_is_zero(terms, of_base));
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (terms, of_base);
+        None
+    }
+}
+
+/// Something that should be an encoded point is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoPoint;
+
 /// A number below 2^253 in signed digits of which at most one in `width` is not zero (the width-w non-adjacent form); those
 /// are odd and below 2^(width - 1).
 #[derive(Clone, Copy, Debug)]
-struct Digits([i8; SPAN * SPANS]);
+struct Digits([i8; Self::COUNT]);
 
 impl Digits {
+    const COUNT: usize = SPAN * SPANS;
+
     /// `width` is 2 to 7.
     fn of(number: &[u8; 32], width: usize) -> Self {
-        let mut digits = [0; SPAN * SPANS];
+        let mut digits = [0; Self::COUNT];
         let mut words = [0_u64; 5];
         for (word, bytes) in words.iter_mut().zip(number.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*bytes);
@@ -107,7 +129,12 @@ impl Digits {
 
     #[inline]
     fn at(&self, span: usize, step: usize) -> i8 {
-        self.0.get(span * SPAN + step).copied().unwrap_or(0)
+        self.digit(span * SPAN + step)
+    }
+
+    #[inline]
+    fn digit(&self, place: usize) -> i8 {
+        self.0.get(place).copied().unwrap_or(0)
     }
 }
 
