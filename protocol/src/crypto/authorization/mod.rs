@@ -15,6 +15,7 @@
 //! answers false whatever comes out.
 
 mod batch;
+mod known_keys;
 mod private_key;
 mod signature;
 
@@ -32,8 +33,9 @@ use crate::transmission::{
 };
 
 pub use batch::{Ed25519Claim, verify_ed25519_batch};
+pub use known_keys::KnownKeys;
 pub use private_key::{AuthPrivateKey, AuthorizeError};
-pub use signature::{DUMMY_ED448_KEY, DUMMY_ED25519_KEY, KnownKeys};
+pub use signature::{DUMMY_ED448_KEY, DUMMY_ED25519_KEY};
 
 /// SHA-512 in bytes.
 pub const HASH_BYTES: usize = 64;
@@ -93,7 +95,7 @@ pub fn verify(
 ) -> bool {
     match authorization {
         Authorization::None => false,
-        Authorization::Ed25519(signature) => signature::verify_ed25519(signature, authorized, queue_key),
+        Authorization::Ed25519(signature) => known_keys::verify_ed25519(signature, authorized, queue_key),
         Authorization::Ed448(signature) => signature::verify_ed448(signature, authorized, queue_key),
         Authorization::Authenticator(authenticator) => {
             let Some(session_key) = context.session_key else {
