@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -23,7 +22,7 @@ use ringpost_shard::counters::Counters;
 use ringpost_shard::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use ringpost_shard::outbox::{Composed, Outbox};
 use ringpost_shard::service::{
-    Batch, BatchData, Body, ConnRef, Output, Progress, Service, ServiceConfig, Session,
+    Batch, BatchData, Body, ConnRef, Output, Progress, Service, ServiceConfig, Session, SessionCounts,
 };
 use ringpost_store::disk::{Disk, HeapBuffers};
 use ringpost_store::log::{
@@ -205,8 +204,7 @@ pub fn connect(identity: &Identity, place: u32, meter: &mut Meter) -> Outcome<(C
             forward_key: Some(secret.box_key()),
             proxy: false,
             forwarded: false,
-            subscriptions: AtomicUsize::new(0),
-            queues_read: AtomicUsize::new(0),
+            counts: SessionCounts::default(),
         };
         let session = Arc::new(session);
         Ok::<_, Fault>(RouterEnd { tls: router, opener, sealer, outbox: Outbox::default(), session })

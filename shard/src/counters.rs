@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringpost_protocol::error::{CommandError, ErrorType};
+use ringpost_store::ServiceParty;
 
 /// A counter or gauge with one writer.
 #[derive(Debug, Default)]
@@ -47,15 +48,69 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[$doc])* pub $name: Count,)*
+            /// Of services that receive, and of services that are notified.
+            pub recipient_service: ServiceCounts,
+            pub notifier_service: ServiceCounts,
         }
 
         impl Counters {
             /// All counters with their names, in the order of their definition.
             pub fn values(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.value()),)*]
+                let mut values = vec![$((stringify!($name), self.$name.value()),)*];
+                self.recipient_service.list(ServiceParty::Recipient, &mut values);
+                self.notifier_service.list(ServiceParty::Notifier, &mut values);
+                values
             }
         }
     };
+}
+
+macro_rules! service_counts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What is counted of services of one kind. The names of its counters begin with that.
+        #[derive(Debug, Default)]
+        pub struct ServiceCounts {
+            $($(#[$doc])* pub $name: Count,)*
+        }
+
+        impl ServiceCounts {
+            fn list(&self, party: ServiceParty, values: &mut Vec<(&'static str, u64)>) {
+                $(values.push((
+                    match party {
+                        ServiceParty::Recipient => concat!("recipient_service_", stringify!($name)),
+                        ServiceParty::Notifier => concat!("notifier_service_", stringify!($name)),
+                    },
+                    self.$name.value(),
+                ));)*
+            }
+        }
+    };
+}
+
+service_counts! {
+    /// Services that have ever been here, and queues that are theirs now.
+    count,
+    queues,
+    /// Queues that became a service's by SUB or NSUB; for which it said so again; that were another service's; and that
+    /// left, by SUB or NSUB of a client that is no service.
+    queues_new,
+    queues_repeated,
+    queues_moved,
+    queues_left,
+    /// Sessions that began to subscribe with one queue, and queues subscribed one by one.
+    subscribes,
+    queues_subscribed,
+    /// SUBS or NSUBS of a session that has subscribed to all, and sessions that were told that another one has.
+    subs_repeated,
+    subs_ended,
+    /// SUBS or NSUBS of services that knew which queues they have, that have more or fewer than they thought, and as many
+    /// but others. How many more and fewer.
+    subs_right,
+    subs_more,
+    subs_fewer,
+    subs_other,
+    subs_more_queues,
+    subs_fewer_queues,
 }
 
 counters! {
@@ -197,9 +252,9 @@ counters! {
     messages_damaged,
     queues_refused,
     services_refused,
-    /// Subscriptions to all queues of a service; of these, those of clients that expected other queues.
-    service_subscriptions,
-    service_subscriptions_drifted,
+    /// Queues whose waiting message was sent after SUBS, and those whose was sent before that came to it.
+    service_queues_sent,
+    service_queues_sent_before,
     /// Bodies that were left to the log, and read back.
     bodies_evicted,
     bodies_fetched,
@@ -291,6 +346,13 @@ counters! {
 }
 
 impl Counters {
+    pub fn service(&self, party: ServiceParty) -> &ServiceCounts {
+        match party {
+            ServiceParty::Recipient => &self.recipient_service,
+            ServiceParty::Notifier => &self.notifier_service,
+        }
+    }
+
     /// Counts an `ERR` that is answered.
     pub fn error(&self, error: &ErrorType) {
         match error {

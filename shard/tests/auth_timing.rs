@@ -7,7 +7,6 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use rand_chacha::ChaCha20Rng;
@@ -25,7 +24,7 @@ use ringpost_protocol::version::SmpVersion;
 use ringpost_shard::arena::Arena;
 use ringpost_shard::counters::Counters;
 use ringpost_shard::service::{
-    Batch, BatchData, ConnRef, Mutation, Output, Progress, Service, ServiceConfig, Session,
+    Batch, BatchData, ConnRef, Mutation, Output, Progress, Service, ServiceConfig, Session, SessionCounts,
 };
 use ringpost_store::{IdHasher, MemoryLog, Store};
 
@@ -130,8 +129,7 @@ impl Bench {
             forward_key: None,
             proxy: false,
             forwarded: false,
-            subscriptions: AtomicUsize::new(0),
-            queues_read: AtomicUsize::new(0),
+            counts: SessionCounts::default(),
             service: None,
         })
     }

@@ -73,11 +73,20 @@ pub(crate) struct Services<B> {
     by_fingerprint: BTreeMap<(Bucket, Fingerprint), Service<B>>,
     by_id: HashMap<ServiceId, (Bucket, Fingerprint)>,
     totals: HashMap<(ServiceParty, ServiceId), ServiceTotal>,
+    /// Queues of all services: received from, and notified of.
+    received: usize,
+    notified: usize,
 }
 
 impl<B> Default for Services<B> {
     fn default() -> Self {
-        Self { by_fingerprint: BTreeMap::new(), by_id: HashMap::new(), totals: HashMap::new() }
+        Self {
+            by_fingerprint: BTreeMap::new(),
+            by_id: HashMap::new(),
+            totals: HashMap::new(),
+            received: 0,
+            notified: 0,
+        }
     }
 }
 
@@ -117,11 +126,26 @@ impl<B> Services<B> {
         self.totals.get(&(party, *id)).copied().unwrap_or_default()
     }
 
+    pub fn queue_count(&self, party: ServiceParty) -> usize {
+        match party {
+            ServiceParty::Recipient => self.received,
+            ServiceParty::Notifier => self.notified,
+        }
+    }
+
+    fn queue_count_mut(&mut self, party: ServiceParty) -> &mut usize {
+        match party {
+            ServiceParty::Recipient => &mut self.received,
+            ServiceParty::Notifier => &mut self.notified,
+        }
+    }
+
     /// A queue is the service's from now on.
     pub fn count(&mut self, party: ServiceParty, id: &ServiceId, queue: &QueueId) {
         let total = self.totals.entry((party, *id)).or_default();
         total.count += 1;
         total.toggle(id_hash(queue));
+        *self.queue_count_mut(party) += 1;
     }
 
     /// A queue is no longer the service's.
@@ -133,5 +157,7 @@ impl<B> Services<B> {
             debug_assert_eq!(total.ids_hash, [0; 16]);
             self.totals.remove(&(party, *id));
         }
+        let count = self.queue_count_mut(party);
+        *count = count.saturating_sub(1);
     }
 }

@@ -23,6 +23,8 @@ pub fn json(desk: &Desk) -> String {
         .into_iter()
         .map(|(port, report)| json!({ "port": port, "accepted": report.accepted, "closed": report.closed }))
         .collect();
+    // A router that is stopping has none.
+    let now = desk.operator.subscriptions().unwrap_or_default();
     let process = process::read();
     let secs = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     json!({
@@ -37,6 +39,17 @@ pub fn json(desk: &Desk) -> String {
             "threads": process::thread_count(),
         },
         "listeners": listeners,
+        "subscriptions": {
+            "subscribed_clients": now.subscribed_clients,
+            "notified_clients": now.notified_clients,
+            "recipient_services": now.recipient_services.services,
+            "recipient_service_queues": now.recipient_services.queues,
+            "notifier_services": now.notifier_services.services,
+            "notifier_service_queues": now.notifier_services.queues,
+            "deliveries": now.pending.total,
+            "delivery_clients": now.pending_clients,
+            "delivery_longest_secs": now.pending.longest_secs,
+        },
         "statistics": statistics,
         "shards": shards,
     })

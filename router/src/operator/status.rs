@@ -183,11 +183,14 @@ fn shown(value: &Value, before: Option<(Duration, &Value)>) -> String {
     lines.push(row(
         "Subscriptions",
         &format!(
-            "{} of queues, {} of notifiers",
+            "{} of queues, {} of notifiers; {} deliveries not acknowledged, for up to {}",
             grouped(report.sum("subscriptions")),
-            grouped(report.sum("notifier_subscriptions"))
+            grouped(report.sum("notifier_subscriptions")),
+            grouped(report.number("/subscriptions/deliveries")),
+            duration(report.number("/subscriptions/delivery_longest_secs")),
         ),
     ));
+    lines.extend(services(&report));
     lines.push(row(
         "Queues",
         &format!(
@@ -245,6 +248,17 @@ fn head(report: &Report<'_>) -> String {
         bytes(report.number("/process/resident_bytes")),
         duration(report.number("/process/cpu_ms") / 1_000),
     )
+}
+
+/// Services, if there are some.
+fn services(report: &Report<'_>) -> Option<String> {
+    let kinds = [("recipient", "receiving"), ("notifier", "notified")];
+    let shown = kinds.map(|(kind, word)| {
+        let stored = |what: &str| grouped(report.sum(&format!("{kind}_service_{what}")));
+        let subscribed = grouped(report.number(&format!("/subscriptions/{kind}_services")));
+        format!("{} {word} with {} queues, {subscribed} subscribed", stored("count"), stored("queues"))
+    });
+    (report.sum("services") > 0).then(|| row("Services", &shown.join("; ")))
 }
 
 /// The statistics.
@@ -388,8 +402,10 @@ mod tests {
                 "process": { "resident_bytes": 45_000_000, "cpu_ms": cpu_ms },
                 "listeners": [{ "port": 5223, "accepted": 7, "closed": 2 }],
                 "statistics": { "msgSent": messages, "pMsgFwds.requests": 4 },
+                "subscriptions": { "deliveries": 6, "delivery_longest_secs": 70, "recipient_services": 1 },
                 "shards": [
-                    { "connections": 3, "messages_received": messages, "refused_address": 1, "log_commits": 2,
+                    { "services": 2, "recipient_service_count": 2, "recipient_service_queues": 8,
+                      "notifier_service_queues": 1, "connections": 3, "messages_received": messages, "refused_address": 1, "log_commits": 2,
                       "log_commit_us": 3_000, "log_commit_us_max": 2_500 },
                     { "connections": 2, "messages_received": 0, "refused_no_space": 9, "log_commit_us_max": 100 },
                 ],
@@ -400,6 +416,8 @@ mod tests {
         for words in [
             "smp-server 1.2.3, running for 1 min 5 s, 2 shards, 45 MB of memory, 2 s of processor time",
             "Connections    5 now; 7 on port 5223 accepted, 1 refused",
+            "Subscriptions  0 of queues, 0 of notifiers; 6 deliveries not acknowledged, for up to 1 min 10 s",
+            "Services       2 receiving with 8 queues, 1 subscribed; 0 notified with 1 queues, 0 subscribed",
             "Log            2 commits, 1.50 ms each, 2.50 ms the longest",
             "Since 2026-11-22 22:02 UTC",
             "  messages     1 100 taken, 0 acknowledged",
@@ -414,6 +432,7 @@ mod tests {
 
     #[test]
     fn a_report_of_nothing_is_shown_too() {
-        assert!(shown(&json!({}), None).contains("Queues         0;"));
+        let text = shown(&json!({}), None);
+        assert!(text.contains("Queues         0;") && !text.contains("Services"), "{text}");
     }
 }

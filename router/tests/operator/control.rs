@@ -185,7 +185,13 @@ fn what_is_there_is_told() {
         admin.ask("sockets")[1..] == ["accepted: 2", "closed: 1", "active: 1", "leaked: 0"]
     });
     let info = admin.ask("server-info");
-    for line in ["Clients: 1", "Subscribed clients: 1", "SMP subscriptions: 1", "Ntf subscriptions: 0"] {
+    for line in [
+        "Clients: 1",
+        "SMP subscriptions: 1",
+        "SMP subscribed clients: 1",
+        "Ntf subscriptions: 0",
+        "Ntf subscribed clients: 0",
+    ] {
         assert!(info.contains(&line.to_owned()), "{line} in {info:?}");
     }
     let threads = admin.ask("threads");

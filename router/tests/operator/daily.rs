@@ -26,11 +26,11 @@ fn credentials() -> RouterCredentials {
     RouterCredentials::from_pem(&ca, &issued.certificate_pem, &issued.key_pem, now).unwrap()
 }
 
-fn router() -> Router {
+fn router(credentials: RouterCredentials) -> Router {
     Router::start(Config {
         listen: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         shards: 2,
-        credentials: credentials(),
+        credentials,
         tls: TlsOptions::default(),
         versions: VersionRange::ALL,
         id_hash_key: [3; 16],
@@ -57,13 +57,15 @@ fn router() -> Router {
 #[test]
 fn at_the_end_of_a_day_a_line_is_added_and_counts_begin_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let router = router();
+    // Made once: the time is in it.
+    let credentials = credentials();
+    let fingerprint = credentials.fingerprint_text();
+    let router = router(credentials);
     let address = router.local_addrs()[0];
     let text = "[TRANSPORT]\nport = 5223\n[STORE_LOG]\nlog_stats = on\n";
     let settings = Settings::read(&Ini::parse(Path::new("x.ini"), text.as_bytes()).unwrap()).unwrap();
     let desk = Desk::new(router.operator(), vec![address.port()], settings.operator, folder.path(), None);
     let mut files = Files::new(&desk, folder.path().to_owned());
-    let fingerprint = credentials().fingerprint_text();
     runtime().block_on(async {
         let address = format!("smp://{fingerprint}@{address}").parse().unwrap();
         let (client, _events) = Connection::connect(&address, ClientConfig::default()).await.unwrap();

@@ -47,6 +47,35 @@ fn statistics_go_on_after_a_restart() {
     }
 }
 
+/// The keys of both kinds of services are the same: those that receive come first.
+#[test]
+fn counts_of_services_go_on_after_a_restart() {
+    let site = Site::new();
+    site.set("STORE_LOG", "log_stats", "on");
+    let runtime = runtime();
+    for restart in 1..=2 {
+        let router = site.start();
+        let (client, _events) = runtime.block_on(site.use_a_service());
+        let stats = site.admin().ask("stats");
+        for line in ["rcvServiceCount: 1".to_owned(), format!("rcvServiceQueuesCount: {}", 3 * restart)] {
+            assert!(stats.contains(&line), "{line} in {stats:#?}");
+        }
+        runtime.block_on(client.close());
+        stop(router);
+        let saved = site.data(STATISTICS);
+        let (_, services) = saved.split_once("\nrcvServices:\n").unwrap();
+        let (received, notified) = services.split_once("ntfServices:\n").unwrap();
+        assert_eq!(
+            received,
+            format!(
+                "assocNew={restart}\nassocDuplicate=0\nassocUpdatedt=0\nassocRemoved=0\nsubCount=0\n\
+                 subDuplicate=0\nsubQueues={restart}\nsubEnd=0\n"
+            )
+        );
+        assert!(notified.lines().all(|line| line.ends_with("=0")), "{notified}");
+    }
+}
+
 #[test]
 fn the_file_of_the_reference_is_taken_over() {
     let site = Site::new();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::site::{DEADLINE, Site, runtime};
+use crate::site::{DEADLINE, Site, runtime, wait_until};
 use crate::support::free_port;
 
 fn ask(port: u16, request: &str) -> (String, String) {
@@ -76,6 +76,50 @@ fn prometheus_gets_its_metrics() {
     assert!(samples["process_resident_memory_bytes"] > 1e6);
     // The same text on the control port.
     assert!(site.admin().ask("metrics").iter().any(|line| line == "simplex_smp_messages_sent 3"));
+}
+
+#[test]
+fn services_and_deliveries_are_told() {
+    let site = Site::new();
+    let port = free_port();
+    site.set("RINGPOST", "metrics_port", &port.to_string());
+    let _router = site.start();
+    let runtime = runtime();
+    let (client, _events) = runtime.block_on(site.use_a_service());
+    let (_, body) = get(port, "/metrics");
+    let told = samples(&body);
+    for (name, value) in [
+        ("rcv_services_count", 1.0),
+        ("rcv_services_queues_count", 3.0),
+        ("rcv_services_assoc_new", 1.0),
+        ("rcv_services_sub_count", 0.0),
+        ("rcv_services_sub_queues", 1.0),
+        ("rcv_services_sub_more", 1.0),
+        ("rcv_services_sub_more_total", 1.0),
+        ("rcv_services_sub_ok", 0.0),
+        ("rcv_services_sub_msg_count", 0.0),
+        ("rcv_services_sub_duplicate_count", 1.0),
+        ("ntf_services_count", 0.0),
+        ("ntf_services_queues_count", 0.0),
+        ("subscribtion_total", 0.0),
+        ("subscribtion_clients_total", 1.0),
+        ("subscribtion_services_total", 1.0),
+        ("subscribtion_service_subs_total", 3.0),
+        ("subscription_ntf_clients_total", 0.0),
+        ("delivered_total", 1.0),
+        ("delivered_clients_total", 1.0),
+        ("delivery_ack_pending_count{period=\"0-60\"}", 1.0),
+        ("delivery_ack_pending_count{period=\"3600+\"}", 0.0),
+    ] {
+        assert_eq!(told.get(&format!("simplex_smp_{name}")), Some(&value), "{name}");
+    }
+    runtime.block_on(client.close());
+    wait_until("the session of the service is gone", || {
+        let told = samples(&get(port, "/metrics").1);
+        ["delivered_total", "delivered_clients_total", "subscribtion_services_total"]
+            .iter()
+            .all(|name| told[&format!("simplex_smp_{name}")] == 0.0)
+    });
 }
 
 #[test]

@@ -3,10 +3,16 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringpost_client::{Client, ClientConfig, Connection, Events, KeyKind, RecipientQueue, SenderQueue};
-use ringpost_protocol::command::MsgFlags;
+use ringpost_client::{
+    Client, ClientConfig, Connection, Event, Events, KeyKind, QueueOptions, RecipientQueue, SenderQueue,
+};
+use ringpost_protocol::certificate::{CertificateAuthority, SigningKey};
+use ringpost_protocol::command::{MsgFlags, ServiceSubs};
+use ringpost_protocol::handshake::{ServiceCredentials, ServiceRole};
+use ringpost_protocol::version::{SmpVersion, VersionRange};
 
 use crate::support::{Home, Running, free_port};
 
@@ -65,15 +71,57 @@ impl Site {
     }
 
     pub async fn connect(&self) -> (Client, Events) {
+        self.connect_with(ClientConfig::default()).await
+    }
+
+    /// As a service that receives.
+    pub async fn connect_service(&self) -> (Client, Events) {
+        let seed = [0x5e; 32];
+        let authority = CertificateAuthority::generate(&seed, 1_790_000_000).unwrap();
+        let chain = vec![authority.certificate().clone()];
+        let credentials =
+            ServiceCredentials { role: ServiceRole::Messaging, chain, key: SigningKey::ed25519(&seed) };
+        self.connect_with(ClientConfig {
+            versions: VersionRange::new(SmpVersion::V6, SmpVersion(19)).unwrap(),
+            service: Some(Arc::new(credentials)),
+            ..ClientConfig::default()
+        })
+        .await
+    }
+
+    async fn connect_with(&self, config: ClientConfig) -> (Client, Events) {
         let fingerprint = self.home.read("fingerprint").trim().to_owned();
         let address = format!("smp://{fingerprint}@127.0.0.1:{}", self.port).parse().unwrap();
-        Connection::connect(&address, ClientConfig::default()).await.unwrap()
+        Connection::connect(&address, config).await.unwrap()
+    }
+
+    /// A service makes two queues, takes over one, and subscribes to all, believing that it has two. Of the one that it took over
+    /// a message has come that it has not acknowledged.
+    pub async fn use_a_service(&self) -> (Client, Events) {
+        let (owner, _events) = self.connect().await;
+        let taken = owner.new_queue(QueueOptions::default()).await.unwrap();
+        let (client, mut events) = self.connect_service().await;
+        let mut has = ServiceSubs::NONE;
+        for _ in 0..2 {
+            has.add_queue(client.new_queue(QueueOptions::default()).await.unwrap().recipient_id.as_bytes());
+        }
+        client.subscribe(&taken).await.unwrap();
+        owner
+            .send(&SenderQueue::unsecured(taken.sender_id), MsgFlags::default(), b"to a service")
+            .await
+            .unwrap();
+        assert!(matches!(events.recv().await, Some(Event::Message(_))));
+        assert!(client.subscribe_service(has).await.unwrap().count >= 3);
+        // After what waits in the queues that it had before.
+        while !matches!(events.recv().await.unwrap(), Event::ServiceDelivered) {}
+        owner.close().await;
+        (client, events)
     }
 
     /// Makes a queue, sends this many messages to it, and reads one.
     pub async fn use_a_queue(&self, messages: usize) -> RecipientQueue {
         let (client, mut events) = self.connect().await;
-        let queue = client.new_queue(ringpost_client::QueueOptions::default()).await.unwrap();
+        let queue = client.new_queue(QueueOptions::default()).await.unwrap();
         let sender = SenderQueue::new(queue.sender_id, KeyKind::X25519.generate().unwrap());
         client.secure_by_sender(&sender).await.unwrap();
         for n in 0..messages {
@@ -81,9 +129,7 @@ impl Site {
             client.send(&sender, flags, b"body of a message").await.unwrap();
         }
         if messages > 0 {
-            let Some(ringpost_client::Event::Message(message)) = events.recv().await else {
-                panic!("no message")
-            };
+            let Some(Event::Message(message)) = events.recv().await else { panic!("no message") };
             client.ack(&queue, &message.id).await.unwrap();
         }
         client.close().await;

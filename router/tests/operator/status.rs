@@ -33,6 +33,24 @@ fn a_running_router_is_described() {
 }
 
 #[test]
+fn services_are_described() {
+    let site = Site::new();
+    let _router = site.start();
+    let runtime = runtime();
+    let (client, _events) = runtime.block_on(site.use_a_service());
+    let text = stdout(&site.home.run(["status"]));
+    for words in [
+        "Services       1 receiving with 3 queues, 1 subscribed; 0 notified with 0 queues, 0 subscribed",
+        "; 1 deliveries not acknowledged, for up to ",
+    ] {
+        assert!(text.contains(words), "expected {words:?} in:\n{text}");
+    }
+    let info = site.admin().ask("server-info");
+    assert!(info.contains(&"SMP subscribed clients: 1".to_owned()), "{info:?}");
+    runtime.block_on(client.close());
+}
+
+#[test]
 fn it_can_be_watched() {
     let site = Site::new();
     let _router = site.start();

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
 use futures_lite::AsyncWrite;
@@ -25,7 +24,7 @@ use super::services;
 use super::shard::Shard;
 use super::tls::Entry;
 use super::websocket::{self, seal_block, sealed_bytes_max};
-use crate::service::{Session, SessionService};
+use crate::service::{Session, SessionCounts, SessionService};
 
 /// Establishes the session of a connection. What was received behind the hello stays in the receiver.
 pub async fn run(shard: &Shard, connection: &Connection, receiver: &mut Receiver) -> Result<(), Close> {
@@ -91,8 +90,7 @@ fn establish(connection: &Connection, agreed: RouterSession<'_>, service: Option
         forward_key: agreed.secret.as_ref().map(ringpost_protocol::crypto::DhSecret::box_key),
         proxy: agreed.proxy,
         forwarded: false,
-        subscriptions: AtomicUsize::new(0),
-        queues_read: AtomicUsize::new(0),
+        counts: SessionCounts::default(),
         service,
     };
     // Nothing else sets it.

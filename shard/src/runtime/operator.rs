@@ -23,6 +23,7 @@ use crate::links::LinkDirectory;
 use crate::mesh::Bell;
 use crate::service::{
     ACTIVITY_STEP_QUEUES, ActiveQueue, DayCounts, QueueAction, QueueReport, Refused, ServiceChange,
+    SubscriptionReport,
 };
 
 /// Questions that wait for a shard. Few ask, each one at a time.
@@ -90,8 +91,8 @@ enum Question {
     Clients {
         answer: Sender<Vec<ClientReport>>,
     },
-    SubscribedClients {
-        answer: Sender<usize>,
+    Subscriptions {
+        answer: Sender<SubscriptionReport>,
     },
     ActiveCounts {
         answer: Sender<(DayCounts, Option<DayCounts>)>,
@@ -181,15 +182,15 @@ impl Operator {
         Ok(())
     }
 
-    /// How many connections of clients have subscriptions: without a description of each.
-    pub fn subscribed_clients(&self) -> Result<usize, OperatorError> {
-        let mut count = 0;
+    /// Who subscribes and receives now: without a description of each connection.
+    pub fn subscriptions(&self) -> Result<SubscriptionReport, OperatorError> {
+        let mut report = SubscriptionReport::default();
         for shard in 0..self.shards() {
             let (answer, answers) = mpsc::channel();
-            self.ask(shard, Question::SubscribedClients { answer })?;
-            count += receive(&answers)?;
+            self.ask(shard, Question::Subscriptions { answer })?;
+            report.add(&receive(&answers)?);
         }
-        Ok(count)
+        Ok(report)
     }
 
     /// The counts of active queues of this day so far, and those of the day before if the router ran when it ended.
@@ -319,8 +320,9 @@ pub(super) async fn answer(shard: Rc<Shard>, line: Arc<Line>, mut ear: Ear) {
                     let _ = answer.send(change_queue(&shard, &id, &action).await);
                 }
                 Question::Clients { answer } => describe_clients(&shard, &answer).await,
-                Question::SubscribedClients { answer } => {
-                    let _ = answer.send(count_subscribed(&shard).await);
+                Question::Subscriptions { answer } => {
+                    let report = shard.service.borrow().subscription_report(Shard::now_secs());
+                    let _ = answer.send(count_clients(&shard, report).await);
                 }
                 Question::ActiveCounts { answer } => {
                     let mut service = shard.service.borrow_mut();
@@ -414,24 +416,26 @@ async fn describe_clients(shard: &Shard, answer: &Sender<Vec<ClientReport>>) {
     let _ = answer.send(Vec::new());
 }
 
-async fn count_subscribed(shard: &Shard) -> usize {
+/// Counts the connections of clients by what they have.
+async fn count_clients(shard: &Shard, mut report: SubscriptionReport) -> SubscriptionReport {
     let mut pace = Pace::default();
     let mut place = 0;
-    let mut count = 0;
     while place < shard.connections.borrow().capacity() {
         {
             let connections = shard.connections.borrow();
-            let is_subscribed = |place: &usize| {
-                let connection = connections.get(*place).filter(|connection| !connection.is_relay);
-                let session = connection.and_then(|connection| connection.session.get());
-                session.is_some_and(|session| session.subscription_count() > 0)
-            };
-            count += (place..place + COUNT_STEP).filter(is_subscribed).count();
+            let places = place..place + COUNT_STEP;
+            let clients =
+                places.filter_map(|place| connections.get(place)).filter(|connection| !connection.is_relay);
+            for session in clients.filter_map(|connection| connection.session.get()) {
+                report.subscribed_clients += u64::from(session.subscribes_queues());
+                report.notified_clients += u64::from(session.is_notified());
+                report.pending_clients += u64::from(session.has_pending());
+            }
         }
         place += COUNT_STEP;
         pace.turn().await;
     }
-    count
+    report
 }
 
 async fn list_active(shard: &Shard, answer: &Sender<Vec<ActiveQueue>>) {

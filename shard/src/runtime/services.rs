@@ -15,6 +15,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use futures_lite::future::poll_fn;
@@ -36,6 +37,7 @@ use super::connection::{Close, Connection};
 use super::handshake::write_all;
 use super::shard::{Letter, Shard, Work};
 use super::websocket::{seal_block, sealed_bytes_max};
+use crate::counters::ServiceCounts;
 use crate::service::{
     FindService, SECS_PER_DAY, ServiceOrder, ServicePart, Session, SessionService, check_service,
 };
@@ -264,11 +266,13 @@ async fn subscribe(
     wait(connection, are_answered).await?;
     let Held { total, is_new, .. } = hold(shard, connection, session, true).await?;
     let has = ServiceSubs::from(total);
-    if is_new {
-        let Subscribe { expected, .. } = subscribe;
-        shard.counters.service_subscriptions.add(1);
-        if expected.count >= 0 && expected != has {
-            shard.counters.service_subscriptions_drifted.add(1);
+    service.subscribes.store(true, Ordering::Relaxed);
+    if let Some(party) = service.party() {
+        let counts = shard.counters.service(party);
+        if is_new {
+            count_expected(counts, subscribe.expected, has);
+        } else {
+            counts.subs_repeated.add(1);
         }
     }
     connection.respond(&subscribe.corr_id, &service.id, &Response::Soks(has));
@@ -276,6 +280,23 @@ async fn subscribe(
         (0..shard.map.shards()).for_each(|home| start_scan(shard, home, connection));
     }
     Ok(())
+}
+
+/// Counts whether a service knew which queues it has.
+fn count_expected(counts: &ServiceCounts, expected: ServiceSubs, has: ServiceSubs) {
+    let difference = has.count.abs_diff(expected.count);
+    let difference = usize::try_from(difference).unwrap_or(usize::MAX);
+    if expected.count < 0 || expected == has {
+        counts.subs_right.add(1);
+    } else if expected.count < has.count {
+        counts.subs_more.add(1);
+        counts.subs_more_queues.add(difference);
+    } else if expected.count > has.count {
+        counts.subs_fewer.add(1);
+        counts.subs_fewer_queues.add(difference);
+    } else {
+        counts.subs_other.add(1);
+    }
 }
 
 /// Has all shards take the session for the one that receives for its service.
@@ -355,15 +376,22 @@ pub fn take_part(shard: &Shard, connection: &Connection, home: usize, part: Serv
         }
         ServicePart::Ended { round, total } => {
             if let Some(total) = serving.gather(Kind::Ended, round, shards, &total) {
+                let service = connection.session.get().and_then(|session| session.service.as_deref());
                 // Unless it has asked to hold it again meanwhile.
                 if serving.rounds.get() == round {
                     serving.holds.set(false);
+                    if let Some(service) = service {
+                        service.subscribes.store(false, Ordering::Relaxed);
+                    }
                 }
                 // What was not sent by then will not be.
                 let is_over = |gather: &Gather| gather.kind == Kind::Delivered && gather.round <= round;
                 serving.gathers.borrow_mut().retain(|gather| !is_over(gather));
-                if let Some(service) = connection.session.get().and_then(|session| session.service.as_ref()) {
+                if let Some(service) = service {
                     connection.respond(&[], &service.id, &Response::Ends(total.into()));
+                    if let Some(party) = service.party() {
+                        shard.counters.service(party).subs_ended.add(1);
+                    }
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ringpost_protocol::command::{Command, MsgFlags, SubscribeMode};
 use ringpost_protocol::error::{CommandError, ErrorType};
@@ -302,7 +303,10 @@ impl<L: Log> Service<L> {
         };
         if subscribes {
             self.subscribers.subscribe(created.queue, session);
-            self.counters.subscriptions.set(self.subscribers.len());
+            self.counters.subscriptions.set(self.subscribers.subscribed_len());
+        }
+        if let Some(service) = &session.service {
+            service.subscribes.store(true, Ordering::Relaxed);
         }
         let ids = QueueIds {
             recipient_id: &created.recipient_id,

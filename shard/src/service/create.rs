@@ -87,6 +87,7 @@ impl<L: Log> Service<L> {
                 Ok(created) => {
                     self.counters.queues_created.add(1);
                     self.counters.queues.set(self.store.queue_count());
+                    self.publish_service_queues();
                     if created.notifier.is_some() {
                         self.counters.notifiers_created_new.add(1);
                         self.counters.notifiers.set(self.store.notifier_count());

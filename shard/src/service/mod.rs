@@ -15,6 +15,7 @@
 //! | `create` | NEW: keys, and IDs that fall into one partition |
 //! | `verify`, `secrets`, `proven` | authorizations, in time that tells nothing; several at once |
 //! | `subscribers` | who receives from which queue, and with how much credit |
+//! | `pending` | deliveries that are not acknowledged |
 //! | `services` | clients that receive for many queues under one certificate |
 //! | `delivery`, `body` | messages at rest and on their way out |
 //! | `info` | the answer to QUE |
@@ -33,6 +34,7 @@ mod links;
 mod mutation;
 mod notifications;
 mod operator;
+mod pending;
 mod proven;
 mod recipient;
 mod secrets;
@@ -64,9 +66,10 @@ pub use create::same as same_password;
 pub use delivery::{MSG_BODY_AT, OutMessage};
 pub use ledger::Refused;
 pub use mutation::Mutation;
-pub use operator::{QueueAction, QueueReport, ServiceChange};
+pub use operator::{QueueAction, QueueReport, ServiceChange, SubscribedServices, SubscriptionReport};
+pub use pending::{PENDING_AGES_SECS, PendingReport};
 pub use services::{FindService, ServiceOrder, ServicePart};
-pub use session::{Batch, BatchData, ConnRef, ForwardedBatch, Session, SessionService};
+pub use session::{Batch, BatchData, ConnRef, ForwardedBatch, Session, SessionCounts, SessionService};
 pub use verify::check_service;
 
 use crate::arena::Arena;
@@ -260,6 +263,10 @@ impl<L: Log> Service<L> {
         self.counters.queues.set(self.store.queue_count());
         self.counters.messages.set(self.store.message_count());
         self.counters.services.set(self.store.service_count());
+        for service in self.store.services() {
+            self.count_service(service.role);
+        }
+        self.publish_service_queues();
         self.counters.notifiers.set(self.store.notifier_count());
         self.counters.links.set(self.store.link_count());
         let notifiers = self.store.queues_between(0..u32::MAX).filter_map(|(_, queue)| queue.notifier());
@@ -368,7 +375,7 @@ impl<L: Log> Service<L> {
         if self.mutated(Mutation::DropHeld) {
             self.held = Held::default();
         }
-        self.counters.subscriptions.set(self.subscribers.len());
+        self.counters.subscriptions.set(self.subscribers.subscribed_len());
     }
 
     /// Whether deliveries wait for blocks of the arena.
@@ -472,10 +479,7 @@ impl<L: Log> Service<L> {
         if let Some(peer) = self.subscribers.known_peer(conn) {
             peer.credit = peer.credit.saturating_sub(1);
         }
-        let now_secs = self.now_secs;
-        if let Some(subscription) = self.subscribers.of(queue_ix, conn) {
-            subscription.deliver(message_id, now_secs);
-        }
+        self.subscribers.deliver(queue_ix, conn, message_id, self.now_secs);
         self.counters.messages_delivered.add(1);
         self.output(Output::Message { conn, message });
     }

@@ -107,6 +107,12 @@ impl<L> Service<L> {
 }
 
 impl<L: Log> Service<L> {
+    /// What is wrong with the counts of deliveries. It would show nowhere else.
+    #[cfg(feature = "simulation")]
+    pub fn miscounted(&self) -> Option<String> {
+        self.subscribers.miscounted()
+    }
+
     pub(super) fn erase_first(&mut self, queue: QueueIx) {
         let Some(first) = self.store.messages_mut(queue).next() else { return };
         if let Content::Sent { body, .. } = &mut first.content {
@@ -115,8 +121,8 @@ impl<L: Log> Service<L> {
     }
 
     pub(super) fn deliver_again(&mut self, queue: QueueIx, conn: ConnRef) {
-        if let Some(subscription) = self.subscribers.of(queue, conn) {
-            subscription.delivered = None;
+        if self.subscribers.of(queue, conn).is_some() {
+            self.subscribers.undeliver(queue, conn);
             self.to_deliver.push(queue);
         }
     }

@@ -66,6 +66,7 @@ impl<L: Log> Service<L> {
                 }
                 self.counters.notifiers_created.add(1);
                 self.counters.notifiers.set(self.store.notifier_count());
+                self.publish_service_queues();
                 let response = Response::Nid { notifier_id: &notifier_id, router_dh_key };
                 self.respond(session, parsed.corr_id, parsed.entity_id, &response);
                 Next::Answered
@@ -83,6 +84,7 @@ impl<L: Log> Service<L> {
                 self.notifier_gone(session, queue, &former);
                 self.counters.notifiers_deleted.add(1);
                 self.counters.notifiers.set(self.store.notifier_count());
+                self.publish_service_queues();
             }
         }
         Ok(())
@@ -116,6 +118,7 @@ impl<L: Log> Service<L> {
         self.tell_notifiers_now(session);
         let service = session.service_id();
         let is_new = self.subscribers.notified(queue) != Some(session.conn);
+        let former_service = self.store.queue(queue).and_then(|queue| queue.notifier_service().copied());
         if is_new && service.is_none() && self.is_subscription_limit_reached(session) {
             return Next::Answer(ErrorType::Quota);
         }
@@ -123,16 +126,19 @@ impl<L: Log> Service<L> {
             Ok(kept) => kept,
             Err(refused) => return refused.into(),
         };
-        if is_new {
-            &self.counters.notifier_subscribes_new
+        if let Some(of_session) = session.service.as_deref() {
+            let has_changed = former_service != service;
+            self.count_service_subscribe(ServiceParty::Notifier, of_session, has_changed);
         } else {
-            &self.counters.notifier_subscribes_repeated
-        }
-        .add(1);
-        if service.is_none()
-            && let Some(former) = self.subscribers.subscribe_notified(queue, session)
-        {
-            self.event(former, parsed.entity_id, &Response::End);
+            if is_new {
+                &self.counters.notifier_subscribes_new
+            } else {
+                &self.counters.notifier_subscribes_repeated
+            }
+            .add(1);
+            if let Some(former) = self.subscribers.subscribe_notified(queue, session) {
+                self.event(former, parsed.entity_id, &Response::End);
+            }
         }
         self.counters.notifier_subscriptions.set(self.subscribers.notified_len());
         let service_id = service.as_ref().map(|id| &id[..]);

@@ -3,10 +3,11 @@
 use ringpost_protocol::command::QueueMode;
 use ringpost_protocol::error::{BlockingInfo, ErrorType};
 use ringpost_protocol::response::Response;
-use ringpost_store::{Log, MessageQueue, Party, Position, QueueId, QueueIx, Record, Status};
+use ringpost_store::{Log, MessageQueue, Party, Position, QueueId, QueueIx, Record, ServiceParty, Status};
 
 use super::Service;
 use super::ledger::Refused;
+use super::pending::PendingReport;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueueAction {
@@ -27,6 +28,42 @@ pub struct QueueReport {
     pub mode: Option<QueueMode>,
     /// Undelivered ones.
     pub messages: usize,
+}
+
+/// Services of one kind of which a session subscribes, with all of their queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscribedServices {
+    pub services: u64,
+    pub queues: u64,
+}
+
+/// Who subscribes and receives at some moment, as far as counters do not say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionReport {
+    /// Connections that receive from queues, that are notified, and that have not acknowledged what was delivered to them.
+    pub subscribed_clients: u64,
+    pub notified_clients: u64,
+    pub pending_clients: u64,
+    pub pending: PendingReport,
+    pub recipient_services: SubscribedServices,
+    pub notifier_services: SubscribedServices,
+}
+
+impl SubscriptionReport {
+    /// Adds that of another shard.
+    pub fn add(&mut self, other: &Self) {
+        self.subscribed_clients += other.subscribed_clients;
+        self.notified_clients += other.notified_clients;
+        self.pending_clients += other.pending_clients;
+        self.pending.add(&other.pending);
+        for (sum, more) in [
+            (&mut self.recipient_services, other.recipient_services),
+            (&mut self.notifier_services, other.notifier_services),
+        ] {
+            sum.services += more.services;
+            sum.queues += more.queues;
+        }
+    }
 }
 
 /// What may change while the router runs.
@@ -94,6 +131,23 @@ impl<L: Log> Service<L> {
             self.store.unblock(queue).map_err(|_| Refused::Internal)?;
         }
         Ok(())
+    }
+
+    /// What this shard's queues know of who receives from them; the connections are not counted. A service that is subscribed is
+    /// counted by the shard of its ID alone: all shards have its session.
+    pub fn subscription_report(&self, now_secs: u64) -> SubscriptionReport {
+        let pending = self.subscribers.pending(now_secs);
+        let mut report = SubscriptionReport { pending, ..SubscriptionReport::default() };
+        for (party, service) in self.subscribers.held_services() {
+            let sum = match party {
+                ServiceParty::Recipient => &mut report.recipient_services,
+                ServiceParty::Notifier => &mut report.notifier_services,
+            };
+            let home = usize::from(self.store.hasher().hash(service).partition());
+            sum.services += u64::from(self.partitions.contains(&home));
+            sum.queues += self.store.service_total(*party, service).count;
+        }
+        report
     }
 
     /// From now on.

@@ -128,22 +128,28 @@ impl<L: Log> Service<L> {
         if is_new && service.is_none() && self.is_subscription_limit_reached(session) {
             return Next::Answer(ErrorType::Quota);
         }
-        if let Err(refused) = self.set_recipient_service(session, queue) {
-            return refused.into();
-        }
-        if let Some(subscription) = self.subscribers.of(queue, session.conn) {
+        let has_changed = match self.set_recipient_service(session, queue) {
+            Ok(has_changed) => has_changed,
+            Err(refused) => return refused.into(),
+        };
+        if self.subscribers.of(queue, session.conn).is_some() {
             // Whatever was delivered is delivered again.
             if !keeps_delivered {
-                subscription.delivered = None;
+                self.subscribers.undeliver(queue, session.conn);
             }
             self.counters.subscribes_repeated.add(1);
-        } else if service.is_none() {
+        } else if let Some(service) = session.service.as_deref() {
+            let is_first = self.count_service_subscribe(ServiceParty::Recipient, service, has_changed);
+            if is_first && self.store.first_message(queue).is_some() {
+                self.counters.subscribes_new.add(1);
+            }
+        } else {
             if let Some(former) = self.subscribers.subscribe(queue, session)
                 && !self.mutated(Mutation::ForgetEnd)
             {
                 self.event(former, parsed.entity_id, &Response::End);
             }
-            self.counters.subscriptions.set(self.subscribers.len());
+            self.counters.subscriptions.set(self.subscribers.subscribed_len());
             if self.store.first_message(queue).is_some() {
                 self.counters.subscribes_new.add(1);
             }
@@ -171,8 +177,9 @@ impl<L: Log> Service<L> {
         {
             return Next::Wait;
         }
-        let was_delivered = self.subscribers.peer(session).got.get(&queue).copied().flatten().is_some();
-        self.subscribers.read(queue, session, first);
+        let got = self.subscribers.peer(session).got.get(&queue).copied();
+        let was_delivered = got.is_some_and(|got| got.delivered.is_some());
+        self.subscribers.read(queue, session, first, self.now_secs);
         if first.is_none() {
             self.counters.gets_empty.add(1);
             return Next::Ok;
@@ -204,9 +211,7 @@ impl<L: Log> Service<L> {
                 }
                 return refused.into();
             }
-            if let Some(subscription) = self.subscribers.of(queue, session.conn) {
-                subscription.delivered = None;
-            }
+            self.subscribers.undeliver(queue, session.conn);
             self.count_ack(delivered_secs);
             if self.store.first_message(queue).is_none() {
                 return Next::Ok;
@@ -221,14 +226,16 @@ impl<L: Log> Service<L> {
             self.to_deliver.push(queue);
             return Next::Ok;
         }
-        let got = self.subscribers.peer(session).got.get(&queue).copied().flatten();
-        let Some(delivered) = got.filter(matches) else {
+        let got = self.subscribers.peer(session).got.get(&queue).copied();
+        let delivered = got.and_then(|got| Some((got.delivered.filter(matches)?, got.delivered_secs)));
+        let Some((delivered, delivered_secs)) = delivered else {
             return Next::Answer(ErrorType::NoMsg);
         };
         if let Err(refused) = self.remove_message(queue, &delivered, msg_id, true) {
             return refused.into();
         }
-        self.subscribers.read(queue, session, None);
+        self.subscribers.read(queue, session, None, self.now_secs);
+        self.count_ack(delivered_secs);
         Next::Ok
     }
 
@@ -258,7 +265,7 @@ impl<L: Log> Service<L> {
         Ok(())
     }
 
-    /// Counts how long a subscriber took to acknowledge.
+    /// Counts how long it took until a delivery was acknowledged.
     fn count_ack(&self, delivered_secs: u32) {
         let secs = self.now_secs.saturating_sub(u64::from(delivered_secs));
         let counters = &self.counters;
@@ -296,10 +303,7 @@ impl<L: Log> Service<L> {
             return Next::Answer(ErrorType::Internal);
         };
         self.subscribers.peer(session).credit -= 1;
-        let now_secs = self.now_secs;
-        if let Some(subscription) = self.subscribers.of(queue_ix, session.conn) {
-            subscription.deliver(message_id, now_secs);
-        }
+        self.subscribers.deliver(queue_ix, session.conn, message_id, self.now_secs);
         self.counters.messages_delivered.add(1);
         self.flush(session.conn, false, None);
         self.output(Output::Message { conn: session.conn, message });
@@ -353,16 +357,17 @@ impl<L: Log> Service<L> {
         counters.messages.set(self.store.message_count());
         counters.notifiers.set(self.store.notifier_count());
         counters.links.set(self.store.link_count());
-        counters.subscriptions.set(self.subscribers.len());
+        counters.subscriptions.set(self.subscribers.subscribed_len());
         counters.notifier_subscriptions.set(self.subscribers.notified_len());
+        self.publish_service_queues();
         Ok(subscriber)
     }
 
     fn info(&mut self, session: &Arc<Session>, parsed: &Transmission<'_>, queue_ix: QueueIx) -> Next {
         let reading = if let Some(subscription) = self.subscribers.of(queue_ix, session.conn) {
             Reading::Subscribed { delivered: subscription.delivered }
-        } else if let Some(delivered) = self.subscribers.peer(session).got.get(&queue_ix) {
-            Reading::Got { delivered: *delivered }
+        } else if let Some(got) = self.subscribers.peer(session).got.get(&queue_ix) {
+            Reading::Got { delivered: got.delivered }
         } else {
             Reading::No
         };

@@ -6,6 +6,7 @@
 //! so they get their orders from one of them (see `runtime/services.rs`), and each answers for its own queues.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ringpost_protocol::handshake::ServiceRole;
 use ringpost_protocol::response::Response;
@@ -17,7 +18,7 @@ use smallvec::SmallVec;
 
 use super::body::Body;
 use super::ledger::Refused;
-use super::session::{ConnRef, Session};
+use super::session::{ConnRef, Session, SessionService};
 use super::subscribers::Subscription;
 use super::{Output, Progress, Service};
 use crate::limits::{
@@ -118,7 +119,51 @@ impl<L: Log> Service<L> {
         let place = self.places.first().copied().unwrap_or(BodyPlace::NOWHERE);
         self.store.add_service(service.map(|_| Body::at(place))).map_err(|_| Refused::Internal)?;
         self.counters.services.set(self.store.service_count());
+        self.count_service(role);
         Ok(id)
+    }
+
+    /// Counts a service that is there from now on.
+    pub(super) fn count_service(&self, role: ServiceRole) {
+        match role {
+            ServiceRole::Messaging => self.counters.recipient_service.count.add(1),
+            ServiceRole::Notifier => self.counters.notifier_service.count.add(1),
+            ServiceRole::Proxy => {}
+        }
+    }
+
+    /// Says how many queues services have here.
+    pub(super) fn publish_service_queues(&self) {
+        for party in [ServiceParty::Recipient, ServiceParty::Notifier] {
+            self.counters.service(party).queues.set(self.store.service_queue_count(party));
+        }
+    }
+
+    /// Counts a SUB or NSUB of a service, in the reference's way. Gives whether it is the first subscription of the session.
+    pub(super) fn count_service_subscribe(
+        &self,
+        party: ServiceParty,
+        service: &SessionService,
+        has_changed: bool,
+    ) -> bool {
+        let counts = self.counters.service(party);
+        let is_first = !service.subscribes.swap(true, Ordering::Relaxed);
+        counts.queues_repeated.add(usize::from(!has_changed));
+        counts.subscribes.add(usize::from(is_first));
+        counts.queues_subscribed.add(usize::from(is_first || has_changed));
+        is_first
+    }
+
+    /// Counts a queue that becomes a service's, another's, or nobody's, by SUB or NSUB.
+    fn count_service_change(&self, party: ServiceParty, was_a_services: bool, is_a_services: bool) {
+        let counts = self.counters.service(party);
+        match (was_a_services, is_a_services) {
+            (false, _) => &counts.queues_new,
+            (true, true) => &counts.queues_moved,
+            (true, false) => &counts.queues_left,
+        }
+        .add(1);
+        self.publish_service_queues();
     }
 
     /// Tries again what waited for the log.
@@ -139,7 +184,7 @@ impl<L: Log> Service<L> {
         let Some(party) = service.party() else { return };
         let ServiceOrder::Hold { round, subscribes_all, .. } = *order else {
             self.subscribers.release(party, session);
-            self.counters.subscriptions.set(self.subscribers.len());
+            self.counters.subscriptions.set(self.subscribers.subscribed_len());
             return;
         };
         let total = self.store.service_total(party, &service.id);
@@ -179,17 +224,23 @@ impl<L: Log> Service<L> {
     }
 
     /// A queue that is subscribed to becomes the session's service's, or no service's if the session has none. Whoever
-    /// received from it so far hears of the end.
-    pub(super) fn set_recipient_service(&mut self, session: &Session, queue: QueueIx) -> Result<(), Refused> {
+    /// received from it so far hears of the end. Gives whether anything has changed.
+    pub(super) fn set_recipient_service(
+        &mut self,
+        session: &Session,
+        queue: QueueIx,
+    ) -> Result<bool, Refused> {
         let service = session.service_id();
         let Some(record) = self.store.queue(queue) else { return Err(Refused::Internal) };
         let (recipient_id, former) = (record.recipient_id, record.recipient_service().copied());
         if former == service {
-            return Ok(());
+            return Ok(false);
         }
         self.append_of(queue, |queue| Record::RecipientService { queue, service })?;
         self.store.set_recipient_service(queue, service).map_err(|_| Refused::Internal)?;
+        self.count_service_change(ServiceParty::Recipient, former.is_some(), service.is_some());
         let subscriber = self.subscribers.drop_subscription(queue);
+        self.counters.subscriptions.set(self.subscribers.subscribed_len());
         let ended = match former {
             Some(former) => self.subscribers.holder(ServiceParty::Recipient, &former),
             None => subscriber,
@@ -197,7 +248,7 @@ impl<L: Log> Service<L> {
         if let Some(ended) = ended.filter(|ended| *ended != session.conn) {
             self.event(ended, &recipient_id, &Response::End);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The same for the notifier of a queue, together with taking the notifications that are kept for it, which follow the
@@ -232,6 +283,7 @@ impl<L: Log> Service<L> {
             return Ok(kept);
         }
         self.store.set_notifier_service(queue, service).map_err(|_| Refused::Internal)?;
+        self.count_service_change(ServiceParty::Notifier, former.is_some(), service.is_some());
         let subscriber = self.subscribers.remove_notified(queue);
         let ended = match former {
             Some(former) => self.subscribers.holder(ServiceParty::Notifier, &former),
@@ -310,12 +362,15 @@ impl<L: Log> Service<L> {
                 && queue.messages().is_some_and(|messages| messages.first().is_some())
         });
         for queue in found {
-            // A message that came meanwhile may have been delivered.
+            if !self.is_undelivered(queue, conn) {
+                // A message that came meanwhile was delivered.
+                self.counters.service_queues_sent_before.add(1);
+                continue;
+            }
+            self.counters.service_queues_sent.add(1);
+            self.deliver_or_wait(queue);
             if self.is_undelivered(queue, conn) {
-                self.deliver_or_wait(queue);
-                if self.is_undelivered(queue, conn) {
-                    scan.pending.push(queue);
-                }
+                scan.pending.push(queue);
             }
         }
         Step::GoesOn

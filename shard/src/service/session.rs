@@ -1,7 +1,7 @@
 //! What the home of a queue must know of the connection that a command came from.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ringpost_protocol::crypto::BoxKey;
 use ringpost_protocol::crypto::dh::DhPrivateKey;
@@ -38,12 +38,22 @@ pub struct Session {
     pub proxy: bool,
     /// Commands come from inside of RFWD: the session ID is implied whatever the version, and few are allowed.
     pub forwarded: bool,
-    /// Queues subscribed by the session, counted by their home shards. A session with any is never inactive.
-    pub subscriptions: AtomicUsize,
-    /// Queues that it has read with GET, counted in the same way.
-    pub queues_read: AtomicUsize,
+    pub counts: SessionCounts,
     /// The client is a service.
     pub service: Option<Box<SessionService>>,
+}
+
+/// What a session has on all shards, counted by the homes of its queues.
+#[derive(Debug, Default)]
+pub struct SessionCounts {
+    /// Queues subscribed. A session with any is never inactive.
+    pub subscriptions: AtomicUsize,
+    /// Queues of whose messages it is notified, as well.
+    pub notified: AtomicUsize,
+    /// Queues that it has read with GET.
+    pub queues_read: AtomicUsize,
+    /// Shards that have delivered to it what it has not acknowledged.
+    pub delivering: AtomicUsize,
 }
 
 /// What a service proved in the handshake of a session.
@@ -57,12 +67,21 @@ pub struct SessionService {
     pub key: AuthPublicKey,
     /// Shards on which this session receives for the service.
     pub held: AtomicUsize,
+    /// It has subscribed: to one of its queues, or to all.
+    pub subscribes: AtomicBool,
 }
 
 impl SessionService {
     pub fn new(id: ServiceId, verified: &VerifiedService) -> Self {
         let VerifiedService { role, fingerprint, session_key } = *verified;
-        Self { id, role, fingerprint, key: AuthPublicKey::Ed25519(session_key), held: AtomicUsize::new(0) }
+        Self {
+            id,
+            role,
+            fingerprint,
+            key: AuthPublicKey::Ed25519(session_key),
+            held: AtomicUsize::new(0),
+            subscribes: AtomicBool::new(false),
+        }
     }
 
     /// What it can subscribe to at once.
@@ -87,8 +106,7 @@ impl Session {
             forward_key: None,
             proxy: false,
             forwarded: true,
-            subscriptions: AtomicUsize::new(0),
-            queues_read: AtomicUsize::new(0),
+            counts: SessionCounts::default(),
             // Whoever sent it is not the proxy.
             service: None,
         }
@@ -105,17 +123,38 @@ impl Session {
     }
 
     pub fn has_subscriptions(&self) -> bool {
-        let holds = |service: &SessionService| service.held.load(Ordering::Relaxed) > 0;
-        self.subscription_count() > 0 || self.service.as_deref().is_some_and(holds)
+        self.subscribes_queues() || self.is_notified()
     }
 
+    /// Whether it receives from queues, its own or those of its service.
+    pub fn subscribes_queues(&self) -> bool {
+        self.counts.subscriptions.load(Ordering::Relaxed) > 0 || self.holds(ServiceParty::Recipient)
+    }
+
+    /// Whether it is notified of the messages of queues, in the same way.
+    pub fn is_notified(&self) -> bool {
+        self.counts.notified.load(Ordering::Relaxed) > 0 || self.holds(ServiceParty::Notifier)
+    }
+
+    /// Whether something was delivered to it that it has not acknowledged.
+    pub fn has_pending(&self) -> bool {
+        self.counts.delivering.load(Ordering::Relaxed) > 0
+    }
+
+    fn holds(&self, party: ServiceParty) -> bool {
+        self.service
+            .as_ref()
+            .is_some_and(|service| service.party() == Some(party) && service.held.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Queues that it subscribes, as recipient or as notifier.
     pub fn subscription_count(&self) -> usize {
-        self.subscriptions.load(Ordering::Relaxed)
+        self.counts.subscriptions.load(Ordering::Relaxed) + self.counts.notified.load(Ordering::Relaxed)
     }
 
     /// What the cap on subscriptions counts.
     pub fn subscribed_and_read(&self) -> usize {
-        self.subscription_count() + self.queues_read.load(Ordering::Relaxed)
+        self.subscription_count() + self.counts.queues_read.load(Ordering::Relaxed)
     }
 
     /// The session ID as it stands in transmissions: below version 7; later it is implied.

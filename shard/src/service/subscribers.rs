@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::{HashMap, HashSet};
 use ringpost_store::{MessageId, QueueIx, ServiceId, ServiceParty};
 
+use super::pending::{Pending, PendingReport};
 use super::secrets::SecretCache;
 use super::services::Scan;
 use super::session::{Batch, ConnRef, Session};
@@ -32,6 +33,13 @@ pub struct Subscription {
     term: u32,
 }
 
+impl Subscription {
+    /// Whether it is this connection's, and not void.
+    fn is_of(&self, peer: &Peer) -> bool {
+        self.conn == peer.session.conn && (self.term == 0 || self.term == peer.term)
+    }
+}
+
 /// Who receives for a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder {
@@ -42,11 +50,13 @@ pub struct Holder {
     pub subscribed_all: bool,
 }
 
-impl Subscription {
-    pub fn deliver(&mut self, message_id: MessageId, now_secs: u64) {
-        self.delivered = Some(message_id);
-        self.delivered_secs = u32::try_from(now_secs).unwrap_or(u32::MAX);
-    }
+/// A queue read with GET.
+#[derive(Clone, Copy, Debug)]
+pub struct Got {
+    /// The message that was got last, if it is not acknowledged.
+    pub delivered: Option<MessageId>,
+    /// When, in seconds since 1970.
+    pub delivered_secs: u32,
 }
 
 /// What a home shard keeps of a connection that has sent it commands.
@@ -62,8 +72,10 @@ pub struct Peer {
     pub scan: Option<Box<Scan>>,
     /// Queues of whose messages the connection is notified.
     pub notified: HashSet<QueueIx>,
-    /// Queues read with GET, and what was delivered last.
-    pub got: HashMap<QueueIx, Option<MessageId>>,
+    pub got: HashMap<QueueIx, Got>,
+    /// Deliveries that it has not acknowledged; and of these, those from its service's queues.
+    pending: usize,
+    pending_served: Option<Box<Pending>>,
     /// Blocks that may still be sent to the connection.
     pub credit: usize,
     /// Queues that have a message and wait for credit.
@@ -83,8 +95,53 @@ pub struct Subscribers {
     by_notified: HashMap<QueueIx, ConnRef>,
     holders: HashMap<(ServiceParty, ServiceId), Holder>,
     peers: HashMap<ConnRef, Peer>,
+    /// Subscriptions of the first table that were made for services.
+    served: usize,
+    /// Deliveries to all connections. Those of void subscriptions are not among them.
+    pending: Pending,
     credit: usize,
     next_term: u32,
+}
+
+impl Peer {
+    /// A delivery begins to wait for its acknowledgement.
+    fn begin(&mut self, all: &mut Pending, term: u32, secs: u32) {
+        all.add(secs);
+        if term != 0 {
+            self.pending_served.get_or_insert_default().add(secs);
+        }
+        self.pending += 1;
+        if self.pending == 1 {
+            self.session.counts.delivering.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A delivery was acknowledged, or is void.
+    fn end(&mut self, all: &mut Pending, term: u32, secs: u32) {
+        all.remove(secs);
+        if term != 0
+            && let Some(served) = &mut self.pending_served
+        {
+            served.remove(secs);
+        }
+        self.end_some(1);
+    }
+
+    /// All deliveries from its service's queues are void.
+    fn end_served(&mut self, all: &mut Pending) {
+        if let Some(served) = self.pending_served.take() {
+            all.remove_all(&served);
+            self.end_some(served.count());
+        }
+    }
+
+    fn end_some(&mut self, count: usize) {
+        let had_some = self.pending > 0;
+        self.pending = self.pending.saturating_sub(count);
+        if had_some && self.pending == 0 {
+            self.session.counts.delivering.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Subscribers {
@@ -95,13 +152,31 @@ impl Subscribers {
             by_notified: HashMap::new(),
             holders: HashMap::new(),
             peers: HashMap::new(),
+            served: 0,
+            pending: Pending::default(),
             credit,
             next_term: 1,
         }
     }
 
+    /// Subscriptions that there is memory for.
     pub fn len(&self) -> usize {
         self.by_queue.len()
+    }
+
+    /// Queues that connections subscribe to one by one.
+    pub fn subscribed_len(&self) -> usize {
+        self.by_queue.len().saturating_sub(self.served)
+    }
+
+    /// What is delivered and not acknowledged.
+    pub fn pending(&self, now_secs: u64) -> PendingReport {
+        self.pending.report(now_secs)
+    }
+
+    /// The services for which a session receives.
+    pub fn held_services(&self) -> impl Iterator<Item = &(ServiceParty, ServiceId)> {
+        self.holders.iter().filter(|(_, holder)| self.peers.contains_key(&holder.conn)).map(|(key, _)| key)
     }
 
     /// Queues whose messages somebody is notified of.
@@ -118,6 +193,8 @@ impl Subscribers {
             scan: None,
             notified: HashSet::new(),
             got: HashMap::new(),
+            pending: 0,
+            pending_served: None,
             credit: self.credit,
             line: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -137,23 +214,44 @@ impl Subscribers {
     }
 
     /// The subscription of a queue if it is this connection's.
-    pub fn of(&mut self, queue: QueueIx, conn: ConnRef) -> Option<&mut Subscription> {
-        let Self { by_queue, peers, .. } = self;
-        by_queue.get_mut(&queue).filter(|subscription| {
-            let holds = || peers.get(&conn).is_some_and(|peer| peer.term == subscription.term);
-            subscription.conn == conn && (subscription.term == 0 || holds())
-        })
+    pub fn of(&self, queue: QueueIx, conn: ConnRef) -> Option<Subscription> {
+        let subscription = self.by_queue.get(&queue).filter(|subscription| subscription.conn == conn)?;
+        self.peers.get(&conn).filter(|peer| subscription.is_of(peer))?;
+        Some(*subscription)
+    }
+
+    /// A message was delivered to the connection, if the subscription of the queue is its own.
+    pub fn deliver(&mut self, queue: QueueIx, conn: ConnRef, message_id: MessageId, now_secs: u64) {
+        let secs = u32::try_from(now_secs).unwrap_or(u32::MAX);
+        let Self { by_queue, peers, pending, .. } = self;
+        if let (Some(subscription), Some(peer)) = (by_queue.get_mut(&queue), peers.get_mut(&conn))
+            && subscription.is_of(peer)
+        {
+            if subscription.delivered.replace(message_id).is_some() {
+                peer.end(pending, subscription.term, subscription.delivered_secs);
+            }
+            subscription.delivered_secs = secs;
+            peer.begin(pending, subscription.term, secs);
+        }
+    }
+
+    /// What was delivered is acknowledged, or is to be delivered again.
+    pub fn undeliver(&mut self, queue: QueueIx, conn: ConnRef) {
+        let Self { by_queue, peers, pending, .. } = self;
+        if let (Some(subscription), Some(peer)) = (by_queue.get_mut(&queue), peers.get_mut(&conn))
+            && subscription.is_of(peer)
+            && subscription.delivered.take().is_some()
+        {
+            peer.end(pending, subscription.term, subscription.delivered_secs);
+        }
     }
 
     /// Subscribes a connection. Gives the one that was subscribed to the queue before, if it is another.
     pub fn subscribe(&mut self, queue: QueueIx, session: &Arc<Session>) -> Option<ConnRef> {
         let conn = session.conn;
-        let former = self.by_queue.get(&queue).copied();
-        if let Some(former) = former {
-            self.unsubscribe(former.conn, queue);
-        }
+        let former = self.remove(queue);
         if self.peer(session).subscribed.insert(queue) {
-            session.subscriptions.fetch_add(1, Ordering::Relaxed);
+            session.counts.subscriptions.fetch_add(1, Ordering::Relaxed);
         }
         let made = Subscription { conn, delivered: None, delivered_secs: 0, in_line: false, term: 0 };
         self.by_queue.insert(queue, made);
@@ -169,10 +267,11 @@ impl Subscribers {
             if present.conn == conn && present.term == term {
                 return Some(present);
             }
-            self.unsubscribe(present.conn, queue);
+            self.remove(queue);
         }
         let made = Subscription { conn, delivered: None, delivered_secs: 0, in_line: false, term };
         self.by_queue.insert(queue, made);
+        self.served += 1;
         if let Some(peer) = self.peers.get_mut(&conn) {
             peer.served.insert(queue);
         }
@@ -181,8 +280,7 @@ impl Subscribers {
 
     /// The queue becomes a service's, or another's: whoever subscribed to it is told, if it is another connection.
     pub fn drop_subscription(&mut self, queue: QueueIx) -> Option<ConnRef> {
-        let former = self.by_queue.remove(&queue)?;
-        self.unsubscribe(former.conn, queue);
+        let former = self.remove(queue)?;
         Some(former.conn).filter(|_| former.term == 0)
     }
 
@@ -236,6 +334,7 @@ impl Subscribers {
 
     fn end_term(&mut self, conn: ConnRef) {
         if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.end_served(&mut self.pending);
             peer.term = 0;
             peer.scan = None;
             if let Some(service) = &peer.session.service {
@@ -245,29 +344,57 @@ impl Subscribers {
     }
 
     /// Notes that a connection used GET, and which message it got. A queue that it read before counts once.
-    pub fn read(&mut self, queue: QueueIx, session: &Arc<Session>, delivered: Option<MessageId>) {
-        if self.peer(session).got.insert(queue, delivered).is_none() {
-            session.queues_read.fetch_add(1, Ordering::Relaxed);
+    pub fn read(
+        &mut self,
+        queue: QueueIx,
+        session: &Arc<Session>,
+        delivered: Option<MessageId>,
+        now_secs: u64,
+    ) {
+        let got = Got { delivered, delivered_secs: u32::try_from(now_secs).unwrap_or(u32::MAX) };
+        self.peer(session);
+        let Self { peers, pending, .. } = self;
+        let Some(peer) = peers.get_mut(&session.conn) else { return };
+        match peer.got.insert(queue, got) {
+            None => {
+                session.counts.queues_read.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(former) if former.delivered.is_some() => peer.end(pending, 0, former.delivered_secs),
+            Some(_) => {}
+        }
+        if delivered.is_some() {
+            peer.begin(pending, 0, got.delivered_secs);
         }
     }
 
     /// Forgets a deleted queue; gives its subscriber. The operator deletes without a connection.
     pub fn remove_queue(&mut self, queue: QueueIx, deleted_by: Option<ConnRef>) -> Option<ConnRef> {
-        if let Some(peer) = deleted_by.and_then(|conn| self.peers.get_mut(&conn))
-            && peer.got.remove(&queue).is_some()
+        let Self { peers, pending, .. } = self;
+        if let Some(peer) = deleted_by.and_then(|conn| peers.get_mut(&conn))
+            && let Some(got) = peer.got.remove(&queue)
         {
-            peer.session.queues_read.fetch_sub(1, Ordering::Relaxed);
+            peer.session.counts.queues_read.fetch_sub(1, Ordering::Relaxed);
+            if got.delivered.is_some() {
+                peer.end(pending, 0, got.delivered_secs);
+            }
         }
         self.drop_subscription(queue)
     }
 
-    fn unsubscribe(&mut self, conn: ConnRef, queue: QueueIx) {
-        if let Some(peer) = self.peers.get_mut(&conn) {
+    fn remove(&mut self, queue: QueueIx) -> Option<Subscription> {
+        let removed = self.by_queue.remove(&queue)?;
+        self.served = self.served.saturating_sub(usize::from(removed.term != 0));
+        let Self { peers, pending, .. } = self;
+        if let Some(peer) = peers.get_mut(&removed.conn) {
             peer.served.remove(&queue);
             if peer.subscribed.remove(&queue) {
-                peer.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
+                peer.session.counts.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            }
+            if removed.delivered.is_some() && removed.is_of(peer) {
+                peer.end(pending, removed.term, removed.delivered_secs);
             }
         }
+        Some(removed)
     }
 
     /// Whether a connection would be told of what happens to a queue.
@@ -277,17 +404,51 @@ impl Subscribers {
 
     /// Forgets a connection and its subscriptions.
     pub fn remove_connection(&mut self, conn: ConnRef) {
-        let Some(peer) = self.peers.remove(&conn) else { return };
+        let Some(mut peer) = self.peers.remove(&conn) else { return };
+        peer.end_served(&mut self.pending);
+        for got in peer.got.values().filter(|got| got.delivered.is_some()) {
+            self.pending.remove(got.delivered_secs);
+        }
         for queue in peer.notified {
             if self.by_notified.get(&queue) == Some(&conn) {
                 self.by_notified.remove(&queue);
             }
         }
         for queue in peer.subscribed.into_iter().chain(peer.served) {
-            if self.by_queue.get(&queue).is_some_and(|subscription| subscription.conn == conn) {
-                self.by_queue.remove(&queue);
+            let own = self.by_queue.get(&queue).filter(|subscription| subscription.conn == conn);
+            let Some(Subscription { term, delivered, delivered_secs, .. }) = own.copied() else { continue };
+            self.by_queue.remove(&queue);
+            if term != 0 {
+                self.served = self.served.saturating_sub(1);
+            } else if delivered.is_some() {
+                self.pending.remove(delivered_secs);
             }
         }
+        if peer.pending > 0 {
+            peer.session.counts.delivering.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Compares what is counted with what is there.
+    #[cfg(feature = "simulation")]
+    pub fn miscounted(&self) -> Option<String> {
+        let mut pending = 0;
+        for (conn, peer) in &self.peers {
+            let own = self.by_queue.values().filter(|subscription| subscription.is_of(peer));
+            let delivered: Vec<_> = own.filter(|subscription| subscription.delivered.is_some()).collect();
+            let served = delivered.iter().filter(|subscription| subscription.term != 0).count();
+            let counted_served = peer.pending_served.as_ref().map_or(0, |served| served.count());
+            let got = peer.got.values().filter(|got| got.delivered.is_some()).count();
+            let known = (delivered.len() + got, served);
+            if known != (peer.pending, counted_served) {
+                let counted = (peer.pending, counted_served);
+                return Some(format!("{conn:?} has deliveries: {known:?}, {counted:?} are counted"));
+            }
+            pending += known.0;
+        }
+        let served = self.by_queue.values().filter(|subscription| subscription.term != 0).count();
+        let (known, counted) = ((pending, served), (self.pending.count(), self.served));
+        (known != counted).then(|| format!("{known:?} deliveries and subscriptions, {counted:?} are counted"))
     }
 
     /// Who is notified of the messages of a queue whose notifier is no service's.
@@ -299,7 +460,7 @@ impl Subscribers {
     pub fn subscribe_notified(&mut self, queue: QueueIx, session: &Arc<Session>) -> Option<ConnRef> {
         let conn = session.conn;
         if self.peer(session).notified.insert(queue) {
-            session.subscriptions.fetch_add(1, Ordering::Relaxed);
+            session.counts.notified.fetch_add(1, Ordering::Relaxed);
         }
         let former = self.by_notified.insert(queue, conn).filter(|former| *former != conn)?;
         self.forget_notified(former, queue);
@@ -317,7 +478,7 @@ impl Subscribers {
         if let Some(peer) = self.peers.get_mut(&conn)
             && peer.notified.remove(&queue)
         {
-            peer.session.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            peer.session.counts.notified.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -4,8 +4,6 @@
 
 mod expiry;
 
-use std::sync::atomic::AtomicUsize;
-
 use rand_core::SeedableRng;
 use ringpost_protocol::command::{Command, MsgFlags, NewQueue, QueueRequest, SubscribeMode};
 use ringpost_protocol::crypto::authorization::{AuthPrivateKey, OwnedAuthorization};
@@ -92,8 +90,7 @@ fn session(place: u32, version: u16) -> Arc<Session> {
         proxy: false,
         forwarded: false,
         router_key: DhPrivateKey::from_bytes([9; 32]),
-        subscriptions: AtomicUsize::new(0),
-        queues_read: AtomicUsize::new(0),
+        counts: SessionCounts::default(),
         service: None,
     })
 }
@@ -572,5 +569,5 @@ fn many_commands_of_one_block_are_answered_in_order() {
     let got = world.batch(&b, &block);
     assert_eq!(got.len(), queues.len());
     assert!(got.iter().all(|got| *got == (2, Got::Sok)));
-    assert_eq!(b.subscriptions.load(std::sync::atomic::Ordering::Relaxed), queues.len());
+    assert_eq!(b.counts.subscriptions.load(std::sync::atomic::Ordering::Relaxed), queues.len());
 }

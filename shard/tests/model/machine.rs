@@ -150,6 +150,10 @@ impl Machine {
     }
 
     /// Queues, and messages, of all shards.
+    pub fn miscounted(&self) -> Option<String> {
+        self.shards.iter().find_map(Service::miscounted)
+    }
+
     pub fn counts(&self) -> (usize, usize) {
         let stores = self.shards.iter().map(Service::store);
         stores.fold((0, 0), |(queues, messages), store| {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ringpost_protocol::crypto::boxes::BoxKey;
 use ringpost_protocol::crypto::dh::DhPrivateKey;
@@ -11,7 +10,7 @@ use ringpost_protocol::error::BlockingInfo;
 use ringpost_protocol::response::Response;
 use ringpost_protocol::tls::SessionId;
 use ringpost_protocol::version::SmpVersion;
-use ringpost_shard::service::{Batch, BatchData, ConnRef, Output, ServiceConfig, Session};
+use ringpost_shard::service::{Batch, BatchData, ConnRef, Output, ServiceConfig, Session, SessionCounts};
 
 use crate::actions::{
     Action, Ask, Asked, AskedAck, Entity, NO_COMMANDS, NewLink, PASSWORD, Params, SLOTS, Signer,
@@ -158,8 +157,7 @@ impl World {
             forward_key: None,
             proxy: false,
             forwarded: false,
-            subscriptions: AtomicUsize::new(0),
-            queues_read: AtomicUsize::new(0),
+            counts: SessionCounts::default(),
             service: None,
         }));
         self.spec.versions.push(version);
@@ -413,6 +411,9 @@ impl World {
         if self.machine.counts() != known {
             return Err(format!("{known:?} queues and messages, {:?} are counted", self.machine.counts()));
         }
+        if let Some(wrong) = self.machine.miscounted() {
+            return Err(wrong);
+        }
         for conn in self.slots.iter().flatten() {
             let subscriptions = |queue: &Queue| {
                 let receives = queue.subscriber.is_some_and(|(subscriber, _)| subscriber == *conn);
@@ -421,7 +422,7 @@ impl World {
             };
             let living = self.spec.queues.iter().filter(|queue| !queue.is_deleted);
             let known: usize = living.map(subscriptions).sum();
-            let counted = self.sessions[*conn].subscriptions.load(Ordering::Relaxed);
+            let counted = self.sessions[*conn].subscription_count();
             if counted != known {
                 return Err(format!("connection {conn} has {known} subscriptions, {counted} are counted"));
             }

@@ -7,7 +7,7 @@ use ringpost_protocol::crypto::{AuthPrivateKey, DhPrivateKey};
 use ringpost_protocol::error::{CommandError, ErrorType};
 use ringpost_protocol::response::Response;
 use ringpost_shard::StopMode;
-use ringpost_shard::service::{ActiveCounts, ActiveQueue, Periods};
+use ringpost_shard::service::{ActiveCounts, ActiveQueue, Periods, SubscriptionReport};
 
 use super::common::{Client, Queue, TestRouter};
 
@@ -127,7 +127,7 @@ fn what_clients_do_is_counted() {
         ("notifier_subscribes_repeated", 1),
         ("notifier_subscribes_refused_auth", 1),
         ("notifications_sent", 1),
-        ("acks_within_1_s", 2),
+        ("acks_within_1_s", 3),
         ("active_day", 1),
         ("active_week", 1),
         ("active_month", 1),
@@ -154,7 +154,7 @@ fn connections_are_described() {
     let mut subscriptions: Vec<usize> = reports.iter().map(|report| report.subscriptions).collect();
     subscriptions.sort_unstable();
     assert_eq!(subscriptions, [0, 1, 2, 3, 4]);
-    assert_eq!(operator.subscribed_clients(), Ok(4));
+    assert_eq!(operator.subscriptions().unwrap().subscribed_clients, 4);
     let ids: std::collections::BTreeSet<u64> = reports.iter().map(|report| report.id).collect();
     assert_eq!(ids.len(), 5);
     for report in &reports {
@@ -167,7 +167,7 @@ fn connections_are_described() {
     drop(clients);
     router.wait_for("connections", 0);
     router.wait_until("closed", |_| operator.listeners()[0].closed == 5);
-    assert_eq!(operator.subscribed_clients(), Ok(0));
+    assert_eq!(operator.subscriptions(), Ok(SubscriptionReport::default()));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod counts;
 mod handshake;
 mod notifiers;
 mod queues;

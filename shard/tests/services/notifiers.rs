@@ -10,9 +10,9 @@ use ringpost_protocol::version::SmpVersion;
 use crate::common::service::subs_of;
 use crate::common::{Client, Queue, Received, TestRouter, TestService};
 
-struct Notified {
-    queue: Queue,
-    notifier_id: Vec<u8>,
+pub struct Notified {
+    pub queue: Queue,
+    pub notifier_id: Vec<u8>,
     key: AuthPrivateKey,
     meta_key: BoxKey,
 }
@@ -29,7 +29,7 @@ fn add_notifier(owner: &mut Client, queue: Queue) -> Notified {
 }
 
 impl Notified {
-    fn new(owner: &mut Client) -> Self {
+    pub fn new(owner: &mut Client) -> Self {
         let queue = Queue::only_created(owner);
         add_notifier(owner, queue)
     }
@@ -41,7 +41,7 @@ impl Notified {
     }
 
     #[track_caller]
-    fn subscribe(&self, client: &mut Client) {
+    pub fn subscribe(&self, client: &mut Client) {
         let received = client.request(Some(&self.key), &self.notifier_id, &Command::NSub);
         let service_id = client.service.as_ref().map(|service| &service.id[..]);
         assert_eq!(received.response(), Response::Sok { service_id });

@@ -77,8 +77,17 @@ fn queues_made_in_a_session_are_subscribed_to_at_once_in_the_next() {
             // Again: it is told the same, and nothing is sent anew.
             client.subs(has).assert_soks(has);
             assert_eq!(client.receive_soon(), None);
-            assert_eq!(router.counter("service_subscriptions"), 1);
-            assert_eq!(router.counter("service_subscriptions_drifted"), 0);
+            for (name, count) in [
+                ("recipient_service_subs_right", 1),
+                ("recipient_service_subs_repeated", 1),
+                ("recipient_service_subs_more", 0),
+                ("recipient_service_subs_fewer", 0),
+                ("recipient_service_subs_other", 0),
+                ("service_queues_sent", 8),
+                ("service_queues_sent_before", 0),
+            ] {
+                assert_eq!(router.counter(name), count, "{name}");
+            }
         }
     }
 }
@@ -232,7 +241,8 @@ fn more_waiting_messages_than_credit_come_before_the_end_is_told() {
         let wrong = subs_of(ids(&queues[..59]), client.version);
         let has = subs_of(ids(&queues), client.version);
         client.subs(wrong).assert_soks(has);
-        assert_eq!(router.counter("service_subscriptions_drifted"), 1);
+        assert_eq!(router.counter("recipient_service_subs_more"), 1);
+        assert_eq!(router.counter("recipient_service_subs_more_queues"), 1);
         let messages = messages_until_alls(&mut client);
         let of: BTreeSet<&[u8]> = messages.iter().map(|received| &received.entity_id[..]).collect();
         assert_eq!((messages.len(), of.len()), (60, 60), "the first of each queue, once");

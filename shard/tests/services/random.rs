@@ -1,15 +1,17 @@
 //! Random commands of several sessions of two services and of clients without one, against a simple model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use ringpost_protocol::command::{Command, ServiceSubs, SubscribeMode};
 use ringpost_protocol::response::Response;
 use ringpost_protocol::version::SmpVersion;
+use ringpost_shard::service::{PendingReport, SubscribedServices, SubscriptionReport};
 
 use crate::common::service::subs_of;
-use crate::common::{Client, Queue, TestRouter, TestService};
+use crate::common::{Client, DEADLINE, Queue, TestRouter, TestService};
 
 const SERVICES: usize = 2;
 /// Three sessions of each service, then clients without one.
@@ -237,6 +239,47 @@ impl<'r> World<'r> {
         self.router.wait_for("connections", CLIENTS as u64 + 1);
     }
 
+    /// Waits until the router says of subscriptions and deliveries what is known. The end of a connection is known late.
+    fn look_at_subscriptions(&self) {
+        let delivered = self.queues.iter().filter_map(|queue| queue.delivered_to);
+        let pending = delivered.clone().count() as u64;
+        let held = |queue: &&Known| queue.service.is_some_and(|service| self.holders[service].is_some());
+        let holders = self.holders.iter().flatten().map(|holder| holder.client);
+        let subscribed = self.queues.iter().filter_map(|queue| queue.subscriber).chain(holders.clone());
+        let known = SubscriptionReport {
+            subscribed_clients: subscribed.collect::<BTreeSet<_>>().len() as u64,
+            notified_clients: 0,
+            pending_clients: delivered.collect::<BTreeSet<_>>().len() as u64,
+            pending: PendingReport { total: pending, by_age: [pending, 0, 0, 0, 0], longest_secs: 0 },
+            recipient_services: SubscribedServices {
+                services: holders.count() as u64,
+                queues: self.queues.iter().filter(held).count() as u64,
+            },
+            notifier_services: SubscribedServices::default(),
+        };
+        let of_services = self.queues.iter().filter(|queue| queue.service.is_some()).count() as u64;
+        let subscriptions = self.queues.iter().filter(|queue| queue.subscriber.is_some()).count() as u64;
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let mut report = self.router.router().operator().subscriptions().unwrap();
+            report.pending.longest_secs = 0;
+            let gauges = (
+                self.router.counter("recipient_service_queues"),
+                self.router.counter("recipient_service_count"),
+                self.router.counter("subscriptions"),
+            );
+            if report == known && gauges == (of_services, SERVICES as u64, subscriptions) {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "{report:?} and {gauges:?}, and not {known:?}, after\n{}",
+                self.log.join("\n")
+            );
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
     /// Receives what was to come and compares. Notes the IDs of messages.
     fn compare(&mut self, ids: &mut BTreeMap<usize, Vec<u8>>) {
         for (client, mut expected) in std::mem::take(&mut self.expected) {
@@ -292,6 +335,7 @@ fn run(shards: usize, seed: u64) {
             _ => {}
         }
         world.compare(&mut ids);
+        world.look_at_subscriptions();
     }
     for client in 0..CLIENTS {
         let more = world.clients[client].receive_soon();

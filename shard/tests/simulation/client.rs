@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use ringpost_protocol::command::{Command, MsgFlags, NewQueue, QueueRequest, SubscribeMode};
 use ringpost_protocol::crypto::authorization::OwnedAuthorization;
@@ -12,7 +11,7 @@ use ringpost_protocol::tls::SessionId;
 use ringpost_protocol::transmission::{Authorization, Authorized, Format};
 use ringpost_protocol::version::SmpVersion;
 use ringpost_shard::arena::Charge;
-use ringpost_shard::service::{Batch, BatchData, ConnRef, Session};
+use ringpost_shard::service::{Batch, BatchData, ConnRef, Session, SessionCounts};
 use ringpost_store::MessageId;
 
 use crate::bodies::body_of;
@@ -87,8 +86,7 @@ impl Conn {
                 version: VERSION,
                 session_id: SessionId::new(&session_id).unwrap(),
                 router_key: DhPrivateKey::from_bytes(ROUTER_KEY),
-                subscriptions: AtomicUsize::new(0),
-                queues_read: AtomicUsize::new(0),
+                counts: SessionCounts::default(),
                 service: None,
             }),
             is_open: true,

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ringpost_shard::arena::Arena;
 use ringpost_shard::counters::Counters;
@@ -375,11 +374,14 @@ impl World {
                 let counted = shard.service.subscription_count();
                 return Err(format!("shard {n} has {known} subscriptions, {counted} are counted"));
             }
+            if let Some(wrong) = shard.service.miscounted() {
+                return Err(format!("shard {n}: {wrong}"));
+            }
         }
         for (n, connection) in self.conns.iter().enumerate().filter(|(_, connection)| connection.is_open) {
             let queues = self.model.queues.iter();
             let known = queues.filter(|queue| queue.subscription.is_some_and(|sub| sub.conn == n)).count();
-            let counted = connection.session.subscriptions.load(Ordering::Relaxed);
+            let counted = connection.session.subscription_count();
             if counted != known {
                 return Err(format!("connection {n} has {known} subscriptions, {counted} are counted"));
             }

@@ -39,6 +39,11 @@ impl<B> Store<B> {
         self.services.of(bucket)
     }
 
+    /// This shard's queues of all services.
+    pub fn service_queue_count(&self, party: ServiceParty) -> usize {
+        self.services.queue_count(party)
+    }
+
     /// This shard's queues of a service, wherever its own home is.
     pub fn service_total(&self, party: ServiceParty, service: &ServiceId) -> ServiceTotal {
         self.services.total(party, service)

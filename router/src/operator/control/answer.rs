@@ -13,11 +13,11 @@ use ringpost_store::{QueueId, Status};
 use super::super::desk::Desk;
 use super::super::statistics::{RELAYS, Totals};
 use super::super::{metrics, process, report};
-use super::command::{COMMANDS, Command, Role};
+use super::command::{COMMANDS, Command};
 use super::words;
 
 /// Carries out a command for which the role is enough.
-pub fn answer(desk: &Desk, role: Role, command: &Command, out: &mut impl Write) -> io::Result<()> {
+pub fn answer(desk: &Desk, command: &Command, out: &mut impl Write) -> io::Result<()> {
     match command {
         Command::Auth(_) | Command::Quit | Command::Skip => Ok(()),
         Command::Suspend | Command::Resume => writeln!(
@@ -42,7 +42,7 @@ pub fn answer(desk: &Desk, role: Role, command: &Command, out: &mut impl Write) 
         Command::SocketThreads => {
             writeln!(out, "connections have no threads of their own: see `sockets`, `clients` and `threads`")
         }
-        Command::ServerInfo => server_info(desk, role, out),
+        Command::ServerInfo => server_info(desk, out),
         Command::Delete(id) => match act(desk, id, &QueueAction::Delete) {
             Ok(queue) => writeln!(out, "ok, {} messages deleted", queue.messages),
             Err(error) => writeln!(out, "error: {error}"),
@@ -134,18 +134,18 @@ fn sockets(desk: &Desk, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn server_info(desk: &Desk, role: Role, out: &mut impl Write) -> io::Result<()> {
+fn server_info(desk: &Desk, out: &mut impl Write) -> io::Result<()> {
     let totals = desk.totals();
     writeln!(out, "Threads: {}", process::thread_count())?;
     writeln!(out, "Clients: {}", totals.get("clients"))?;
-    if role == Role::Admin {
-        match desk.operator.subscribed_clients() {
-            Ok(subscribed) => writeln!(out, "Subscribed clients: {subscribed}")?,
-            Err(error) => writeln!(out, "error: {error}")?,
-        }
-    }
+    let now = match desk.operator.subscriptions() {
+        Ok(now) => now,
+        Err(error) => return refused(out, error),
+    };
     writeln!(out, "SMP subscriptions: {}", totals.get("subscriptions"))?;
-    writeln!(out, "Ntf subscriptions: {}", totals.get("ntfSubscriptions"))
+    writeln!(out, "SMP subscribed clients: {}", now.subscribed_clients)?;
+    writeln!(out, "Ntf subscriptions: {}", totals.get("ntfSubscriptions"))?;
+    writeln!(out, "Ntf subscribed clients: {}", now.notified_clients)
 }
 
 fn clients(desk: &Desk, out: &mut impl Write) -> io::Result<()> {

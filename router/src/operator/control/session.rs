@@ -77,7 +77,7 @@ pub fn run(stream: TcpStream, desk: &Desk) -> io::Result<()> {
                 tracing::warn!("control port: {} without the role for it", command.name());
                 writeln!(out, "AUTH")?;
             }
-            Ok(command) => answer(desk, role, &command, &mut out)?,
+            Ok(command) => answer(desk, &command, &mut out)?,
             Err(error) => writeln!(out, "error: {error}")?,
         }
     }

@@ -2,13 +2,14 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `reference` | the names of the reference, so that its dashboards work |
+//! | `reference`, `subscriptions` | the names of the reference, so that its dashboards work |
 //! | `own` | what this router has beside them: `ringpost_...`, by shard |
 //! | `http` | `GET /metrics` on a port of 127.0.0.1 |
 
 pub mod http;
 pub mod own;
 pub mod reference;
+pub mod subscriptions;
 
 use std::fmt::{Display, Write};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -29,6 +29,10 @@ const GAUGES: &[&str] = &[
     "mesh_depth",
     "relays",
     "services",
+    "recipient_service_count",
+    "recipient_service_queues",
+    "notifier_service_count",
+    "notifier_service_queues",
 ];
 
 /// Counters that are classes of times: metric, help, upper bounds in seconds with their counters, the sum, and how many of

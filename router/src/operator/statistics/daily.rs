@@ -161,6 +161,10 @@ mod tests {
             ("messages", gauge("msgCount")),
             ("notifications", gauge("ntfCount")),
             ("notifiers", gauge("notifier")),
+            ("recipient_service_count", gauge("rcvServiceCount")),
+            ("notifier_service_count", gauge("ntfServiceCount")),
+            ("recipient_service_queues", gauge("rcvServiceQueuesCount")),
+            ("notifier_service_queues", gauge("ntfServiceQueuesCount")),
         ]);
         let counts = |group: &str| ActiveCounts {
             day: gauge(&format!("{group}.day")),
@@ -174,10 +178,42 @@ mod tests {
         let theirs: Vec<&str> = recorded.trim_end().split(',').collect();
         assert_eq!(ours.len(), 96);
         for (place, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
-            // Services are not counted yet.
-            let is_service_count = (76..80).contains(&place);
-            assert_eq!(ours, if is_service_count { &"0" } else { theirs }, "column {}", place + 1);
+            assert_eq!(ours, theirs, "column {}", place + 1);
         }
+    }
+
+    /// What the shards count of services comes out in its columns.
+    #[test]
+    fn counts_of_services_stand_in_the_last_columns() {
+        let kinds = ["recipient_service", "notifier_service"];
+        let columns = [
+            "queues_new",
+            "queues_repeated",
+            "queues_moved",
+            "queues_left",
+            "subscribes",
+            "subs_repeated",
+            "queues_subscribed",
+            "subs_ended",
+        ];
+        let counters: Vec<String> = ["count", "queues"]
+            .iter()
+            .flat_map(|of_all| kinds.map(|kind| format!("{kind}_{of_all}")))
+            .chain(kinds.iter().flat_map(|kind| columns.map(|column| format!("{kind}_{column}"))))
+            .collect();
+        let known = ringpost_shard::counters::Counters::default().values();
+        let sums: Sums = known
+            .iter()
+            .filter_map(|(name, _)| {
+                let place = counters.iter().position(|counter| counter == name)?;
+                Some((*name, 1_000 + place as u64))
+            })
+            .collect();
+        assert_eq!(sums.len(), counters.len());
+        let totals = Statistics::new(std::time::UNIX_EPOCH).totals(&sums);
+        let line = line(&totals, &DayCounts::default(), Periods::of(20_780));
+        let last: Vec<u64> = line.split(',').skip(76).map(|column| column.parse().unwrap()).collect();
+        assert_eq!(last, (1_000..1_020).collect::<Vec<u64>>());
     }
 
     #[test]

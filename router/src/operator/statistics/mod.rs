@@ -118,19 +118,53 @@ pub const RELAYS: &[(&str, &[Field])] = &[
 
 pub const FORWARDS_RECEIVED: Field = field("pMsgFwdsRecv", "forwards_received");
 
-/// The same for services. Nothing counts them before the router has services.
-pub const SERVICES: &[(&str, &[Field])] = &[("rcvServices", SERVICE_FIELDS), ("ntfServices", SERVICE_FIELDS)];
+/// The same for services: those that receive, and those that are notified.
+pub const SERVICES: &[(&str, &[Field])] = &[
+    (
+        "rcvServices",
+        &[
+            field("assocNew", "recipient_service_queues_new"),
+            field("assocDuplicate", "recipient_service_queues_repeated"),
+            // As the reference spells it in its file.
+            field("assocUpdatedt", "recipient_service_queues_moved"),
+            field("assocRemoved", "recipient_service_queues_left"),
+            field("subCount", "recipient_service_subscribes"),
+            field("subDuplicate", "recipient_service_subs_repeated"),
+            field("subQueues", "recipient_service_queues_subscribed"),
+            field("subEnd", "recipient_service_subs_ended"),
+        ],
+    ),
+    (
+        "ntfServices",
+        &[
+            field("assocNew", "notifier_service_queues_new"),
+            field("assocDuplicate", "notifier_service_queues_repeated"),
+            field("assocUpdatedt", "notifier_service_queues_moved"),
+            field("assocRemoved", "notifier_service_queues_left"),
+            field("subCount", "notifier_service_subscribes"),
+            field("subDuplicate", "notifier_service_subs_repeated"),
+            field("subQueues", "notifier_service_queues_subscribed"),
+            field("subEnd", "notifier_service_subs_ended"),
+        ],
+    ),
+];
 
-const SERVICE_FIELDS: &[Field] = &[
-    field("assocNew", ""),
-    field("assocDuplicate", ""),
-    // As the reference spells it in its file.
-    field("assocUpdatedt", ""),
-    field("assocRemoved", ""),
-    field("subCount", ""),
-    field("subDuplicate", ""),
-    field("subQueues", ""),
-    field("subEnd", ""),
+/// What stands in the metrics alone, so that it begins anew at a restart too.
+pub const UNKEPT: &[Field] = &[
+    field("rcvServices.subOk", "recipient_service_subs_right"),
+    field("rcvServices.subMore", "recipient_service_subs_more"),
+    field("rcvServices.subFewer", "recipient_service_subs_fewer"),
+    field("rcvServices.subDiff", "recipient_service_subs_other"),
+    field("rcvServices.subMoreTotal", "recipient_service_subs_more_queues"),
+    field("rcvServices.subFewerTotal", "recipient_service_subs_fewer_queues"),
+    field("ntfServices.subOk", "notifier_service_subs_right"),
+    field("ntfServices.subMore", "notifier_service_subs_more"),
+    field("ntfServices.subFewer", "notifier_service_subs_fewer"),
+    field("ntfServices.subDiff", "notifier_service_subs_other"),
+    field("ntfServices.subMoreTotal", "notifier_service_subs_more_queues"),
+    field("ntfServices.subFewerTotal", "notifier_service_subs_fewer_queues"),
+    field("rcvServicesSubMsg", "service_queues_sent"),
+    field("rcvServicesSubDuplicate", "service_queues_sent_before"),
 ];
 
 /// What is there now: not counted, and never begun anew.
@@ -139,10 +173,10 @@ pub const GAUGES: &[Field] = &[
     field("msgCount", "messages"),
     field("ntfCount", "notifications"),
     field("notifierCount", "notifiers"),
-    field("rcvServiceCount", ""),
-    field("ntfServiceCount", ""),
-    field("rcvServiceQueuesCount", ""),
-    field("ntfServiceQueuesCount", ""),
+    field("rcvServiceCount", "recipient_service_count"),
+    field("ntfServiceCount", "notifier_service_count"),
+    field("rcvServiceQueuesCount", "recipient_service_queues"),
+    field("ntfServiceQueuesCount", "notifier_service_queues"),
     field("subscriptions", "subscriptions"),
     field("ntfSubscriptions", "notifier_subscriptions"),
     field("clients", "connections"),
@@ -159,7 +193,8 @@ pub type Sums = BTreeMap<&'static str, u64>;
 
 /// Every number that begins anew, with its full name.
 fn counted() -> impl Iterator<Item = (String, Field)> {
-    let plain = PLAIN.iter().chain([&FORWARDS_RECEIVED]).map(|field| (field.name.to_owned(), *field));
+    let plain = PLAIN.iter().chain([&FORWARDS_RECEIVED]).chain(UNKEPT);
+    let plain = plain.map(|field| (field.name.to_owned(), *field));
     let grouped = RELAYS.iter().chain(SERVICES).flat_map(|(group, fields)| {
         fields.iter().map(move |field| (format!("{group}.{}", field.name), *field))
     });

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rand_core::RngCore;
@@ -35,7 +35,7 @@ use crate::proxy::{
     Answer, Forward, InFlight, Outcome, RelayAnswer, RelayFailure, RelayKeys, Subject, Waiter, count,
     open_response, proxy_error,
 };
-use crate::service::Session;
+use crate::service::{Session, SessionCounts};
 
 /// What clients may speak with a relay through a proxy. As in the reference it is one less than a proxy speaks itself, so
 /// that a relay does not learn from the version how new the client is. (Released ones speak 18 and tell clients 17.)
@@ -316,8 +316,7 @@ pub async fn establish(
         forward_key: None,
         proxy: true,
         forwarded: false,
-        subscriptions: AtomicUsize::new(0),
-        queues_read: AtomicUsize::new(0),
+        counts: SessionCounts::default(),
         service: None,
     };
     // Nothing else sets it.
