@@ -105,11 +105,17 @@ fn the_unit_and_the_compose_file_raise_the_limits_that_the_router_needs() {
     let keys: BTreeMap<&str, &str> = unit.lines().filter_map(|line| line.split_once('=')).collect();
     assert_eq!((keys["LimitNOFILE"], keys["LimitMEMLOCK"]), ("1048576", "512M"));
     assert!(unit.contains("kill --signal=USR2"), "how to upgrade");
+    assert_eq!(keys["SystemCallErrorNumber"], "EPERM", "an error can be reported, a kill cannot");
+    assert!(keys["ExecReload"].starts_with("/bin/sh -c"), "minimal systems have no program kill");
+    // The reasons that do not go away by themselves.
+    assert_eq!(keys["RestartPreventExitStatus"], "2 3 4 5 8 9 13 15 17 18 19 20");
     for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
         assert!(keys["SystemCallFilter"].contains(call) && allowed().contains(call), "{call}");
     }
     let compose = fs::read_to_string(packaging("docker/compose.yaml")).unwrap();
-    for words in ["seccomp=./seccomp.json", "memlock: 536870912", "nofile: 1048576"] {
+    // Docker makes directories of root of those that are not there; volumes get the owner that the image says.
+    let mounts = ["- config:/etc/opt/simplex", "- state:/var/opt/simplex"];
+    for words in ["seccomp=./seccomp.json", "memlock: 536870912", "nofile: 1048576"].iter().chain(&mounts) {
         assert!(compose.contains(words), "{words}");
     }
 }
@@ -127,6 +133,7 @@ fn the_container_makes_a_server_once() {
         command
             .env("PATH", path)
             .env("SMP_SERVER_CFG_PATH", folder.path())
+            .env("SMP_SERVER_LOG_PATH", folder.path())
             .env_remove("ADDR")
             .env_remove("PASS");
         command.envs(variables.iter().copied()).args(arguments).output().unwrap()
@@ -141,6 +148,13 @@ fn the_container_makes_a_server_once() {
     let without = run(&[], &[]);
     assert!(!without.status.success() && stderr(&without).contains("set ADDR"));
     assert_eq!(stdout(&run(&[], &["check", "--json"])), "check --json\n");
+    for variable in ["SMP_SERVER_CFG_PATH", "SMP_SERVER_LOG_PATH"] {
+        assert_fails(
+            &run(&[("ADDR", "192.0.2.1"), (variable, "/none")], &[]),
+            10,
+            &["cannot write /none", "chown"],
+        );
+    }
     fs::write(folder.path().join("smp-server.ini"), "").unwrap();
     assert_eq!(stdout(&run(&[], &[])), "start\n");
 }
