@@ -111,6 +111,10 @@ fn wrong_options_are_refused() {
         ("scripts/measure-capacity", &["--queues"]),
         ("scripts/measure-metrics", &["--pairs", "0"]),
         ("scripts/measure-metrics", &["--rate"]),
+        ("scripts/package", &["--out"]),
+        ("scripts/package-run", &["everything"]),
+        ("scripts/package-run", &["--binaries", "/none"]),
+        ("scripts/package-run", &["image", "--image"]),
     ] {
         let output = machine.run(script, arguments);
         assert!(!output.status.success(), "{script} {arguments:?}");
@@ -123,9 +127,26 @@ fn wrong_options_are_refused() {
         "scripts/measure-proxy",
         "scripts/measure-capacity",
         "scripts/measure-metrics",
+        "scripts/package",
+        "scripts/package-run",
     ] {
         let output = machine.run(script, &["--help"]);
         assert!(output.status.success() && text(&output.stdout).starts_with("Usage: "), "{script}");
+    }
+}
+
+#[test]
+fn parts_that_cannot_run_are_named() {
+    let machine = Machine::new(&["cargo", "cc", "git", "make"]);
+    for (arguments, parts) in [(&[][..], &["package", "service", "image"][..]), (&["image"], &["image"])] {
+        let output = machine.run("scripts/package-run", arguments);
+        let out = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(3), "{out}{}", text(&output.stderr));
+        let lines: Vec<_> = out.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), parts.len(), "{out}");
+        for (line, part) in lines.iter().zip(parts) {
+            assert!(line.starts_with(&format!("{part}: cannot: needs ")), "{line}");
+        }
     }
 }
 
