@@ -120,6 +120,46 @@ fn the_unit_and_the_compose_file_raise_the_limits_that_the_router_needs() {
     }
 }
 
+/// In another root: on a machine with systemd `scripts/package-run` does the same.
+#[test]
+fn the_package_scripts_leave_what_is_the_operators() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |script: &str, arguments: &[&str]| {
+        let mut command = Command::new(packaging("debian").join(script));
+        let output = command.args(arguments).env("DPKG_ROOT", root.path()).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", stderr(&output));
+        stdout(&output)
+    };
+    let directories = ["etc/opt/simplex", "var/opt/simplex"].map(|name| root.path().join(name));
+    let there = |expected: bool| assert!(directories.iter().all(|directory| directory.exists() == expected));
+
+    let said = run("postinst", &["configure", ""]);
+    assert!(said.contains("smp-server init") && !said.contains("is used instead"), "{said}");
+    there(true);
+    assert_eq!(fs::metadata(&directories[0]).unwrap().permissions().mode() & 0o777, 0o750);
+    run("prerm", &["remove"]);
+    run("postrm", &["remove"]);
+    there(true);
+    assert_eq!(run("postrm", &["purge"]), "");
+    there(false);
+
+    run("postinst", &["configure", ""]);
+    let ini = directories[0].join("smp-server.ini");
+    fs::write(&ini, "").unwrap();
+    fs::write(directories[1].join("smp-server-store.log"), "").unwrap();
+    assert_eq!(run("postinst", &["configure", "0.1.0"]), "", "nothing to say at an upgrade");
+    let said = run("postrm", &["purge"]);
+    assert!(said.contains("Left: /etc/opt/simplex") && said.contains("Left: /var/opt/simplex"), "{said}");
+    there(true);
+    assert!(ini.exists());
+
+    let unit = root.path().join("etc/systemd/system/smp-server.service");
+    fs::create_dir_all(unit.parent().unwrap()).unwrap();
+    fs::write(&unit, "").unwrap();
+    let said = run("postinst", &["configure", "0.1.0"]);
+    assert!(said.starts_with("/etc/systemd/system/smp-server.service is used instead"), "{said}");
+}
+
 /// The entry point of the container, with a binary that only says how it was called.
 #[test]
 fn the_container_makes_a_server_once() {
