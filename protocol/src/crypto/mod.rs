@@ -11,6 +11,8 @@
 //! | [`ed448`] | signatures of rarer keys, and of most routers' certificates |
 //! | [`ids`] | IDs derived from other values |
 //! | `secretbox`, `avx512` | the cipher of boxes, by whatever is fastest here |
+//! | `sha512` | hashes of messages, and those of the chains |
+//! | `edwards25519` | points of Ed25519, for keys that sign often |
 //! | `sodium`, `awslc` | the calls into libsodium and AWS-LC |
 //!
 //! Keys and secrets are erased when dropped and never printed.
@@ -25,8 +27,10 @@ pub mod chain;
 pub mod delivery;
 pub mod dh;
 pub mod ed448;
+mod edwards25519;
 pub mod ids;
 mod secretbox;
+pub(crate) mod sha512;
 mod sodium;
 
 pub use authorization::{AuthPrivateKey, OwnedAuthorization};

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use hashbrown::HashMap;
@@ -70,10 +71,7 @@ impl ShardDisk {
             Op::Create { file, bytes } => (self.block(Op::Create { file, bytes }).await, None),
             Op::Sync { file } => (self.sync(file).await.map_err(DiskError::from), None),
             Op::Punch { file, ranges } => (self.punch(file, ranges).await, None),
-            Op::Delete { file } => {
-                self.forget(file).await;
-                (self.block(Op::Delete { file }).await, None)
-            }
+            Op::Delete { file } => (self.delete(file).await, None),
         };
         Completion { token, result, buffer }
     }
@@ -90,16 +88,37 @@ impl ShardDisk {
     async fn punch(&self, file: FileName, ranges: Vec<(u64, u64)>) -> Result<(), DiskError> {
         let opened = self.file(file, Mode::Write).await?;
         for &(offset, bytes) in &ranges {
-            match opened.deallocate(offset, bytes).await {
+            match give_back(&opened, offset, bytes).await {
                 Ok(()) => {}
                 // Zeros are written where the file system has no holes.
                 Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                     return self.block(Op::Punch { file, ranges }).await;
                 }
-                Err(error) => return Err(io::Error::from(error).into()),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(opened.fdatasync().await.map_err(io::Error::from)?)
+    }
+
+    /// The name goes first, so that a crash leaves no half of a file; then the space, a piece at a time.
+    async fn delete(&self, file: FileName) -> Result<(), DiskError> {
+        self.forget(file).await;
+        let path = self.directory.join(file.to_string());
+        let opened = OpenOptions::new().write(true).dma_open(path).await.ok();
+        let bytes = match &opened {
+            // By the file's name, which it has still.
+            Some(opened) => opened.file_size().await.unwrap_or(0),
+            None => 0,
+        };
+        let deleted = self.block(Op::Delete { file }).await;
+        if let Some(opened) = opened {
+            if deleted.is_ok() {
+                // What stays is given back by closing.
+                let _ = give_back(&opened, 0, bytes).await;
+            }
+            let _ = opened.close().await;
+        }
+        deleted
     }
 
     async fn write(
@@ -179,6 +198,27 @@ impl ShardDisk {
             }
         }
     }
+}
+
+/// Space that is given back at once. File systems mounted with `discard` tell the device of it, and a device that is told
+/// of a whole segment may do nothing else meanwhile: commits waited for 50 ms.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Between two pieces, so that commits come in between and each piece is another transaction of the file system.
+const PIECE_PAUSE: Duration = Duration::from_millis(2);
+
+/// Gives the space of a part of a file back to the file system, which reads as zeros then.
+async fn give_back(file: &DmaFile, offset: u64, bytes: u64) -> io::Result<()> {
+    let end = offset.saturating_add(bytes);
+    let mut at = offset;
+    while at < end {
+        let piece_bytes = PIECE_BYTES.min(end - at);
+        file.deallocate(at, piece_bytes).await?;
+        at += piece_bytes;
+        if at < end {
+            glommio::timer::sleep(PIECE_PAUSE).await;
+        }
+    }
+    Ok(())
 }
 
 /// Closes a file when the last operation on it is done.

@@ -11,11 +11,16 @@ use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
-use ed25519_dalek::VerifyingKey;
-use sha2::{Digest, Sha512};
+use sha2::Digest;
 
-use super::signature::{ed25519_key, verify_ed25519};
+use super::known_keys::verify_ed25519;
+use super::signature::ed25519_key;
+use crate::crypto::edwards25519::quick_sum_is_zero;
+use crate::crypto::sha512::Sha512;
 use crate::keys::AuthPublicKey;
+
+/// An encoded point, and a number below the order of the base point.
+type Term = ([u8; 32], [u8; 32]);
 
 /// One signature of a batch: `signature` is said to be of the joined parts of `authorized`, by the owner of
 /// `key`.
@@ -51,36 +56,50 @@ fn batch_passes(claims: &[Ed25519Claim<'_>]) -> bool {
 
 /// The sum of -sB + R + hA, each times its number, compared with zero. None if something is no point or no scalar.
 fn sum_is_zero(claims: &[Ed25519Claim<'_>]) -> Option<bool> {
-    let mut points = Vec::with_capacity(2 * claims.len() + 1);
-    let mut hashes = Vec::with_capacity(claims.len());
-    let mut scalars_s = Vec::with_capacity(claims.len());
+    let (terms, of_base) = terms_of(claims)?;
+    match quick_sum_is_zero(&terms, of_base.as_bytes()) {
+        Some(answer) => answer.ok(),
+        None => by_dalek(&terms, of_base),
+    }
+}
+
+/// Points in their encoding, each with the number that it is multiplied by, and the number of the base point. None if an s is not
+/// reduced.
+fn terms_of(claims: &[Ed25519Claim<'_>]) -> Option<(Vec<Term>, Scalar)> {
+    let mut parts = Vec::with_capacity(claims.len());
     let mut all = Sha512::new();
     for claim in claims {
         let (r, s) = claim.signature.split_first_chunk::<32>()?;
         let (key, _) = ed25519_key(claim.key);
-        points.push(VerifyingKey::from_bytes(key).ok()?.to_edwards());
-        points.push(CompressedEdwardsY(*r).decompress()?);
-        scalars_s.push(Option::<Scalar>::from(Scalar::from_canonical_bytes(s.try_into().ok()?))?);
-
+        let s_scalar = Option::<Scalar>::from(Scalar::from_canonical_bytes(s.try_into().ok()?))?;
         let mut hash = Sha512::new_with_prefix(r);
         hash.update(key);
         claim.authorized.iter().for_each(|part| hash.update(part));
         let hash: [u8; 64] = hash.finalize().into();
         all.update(hash);
         all.update(s);
-        hashes.push(Scalar::from_bytes_mod_order_wide(&hash));
+        parts.push((*key, *r, s_scalar, Scalar::from_bytes_mod_order_wide(&hash)));
     }
-    points.push(ED25519_BASEPOINT_POINT);
-
     let seed = all.finalize();
-    let mut scalars = Vec::with_capacity(points.len());
+    let mut terms = Vec::with_capacity(2 * claims.len());
     let mut sum_of_s = Scalar::ZERO;
-    for ((h, s), weight) in hashes.iter().zip(&scalars_s).zip(weights(&seed)) {
-        scalars.push(weight * h);
-        scalars.push(weight);
+    for ((key, r, s, h), weight) in parts.into_iter().zip(weights(&seed)) {
+        terms.push((key, (weight * h).to_bytes()));
+        terms.push((r, weight.to_bytes()));
         sum_of_s += weight * s;
     }
-    scalars.push(-sum_of_s);
+    Some((terms, -sum_of_s))
+}
+
+fn by_dalek(terms: &[Term], of_base: Scalar) -> Option<bool> {
+    let mut points = Vec::with_capacity(terms.len() + 1);
+    let mut scalars = Vec::with_capacity(terms.len() + 1);
+    for (encoded, number) in terms {
+        points.push(CompressedEdwardsY(*encoded).decompress()?);
+        scalars.push(Option::<Scalar>::from(Scalar::from_canonical_bytes(*number))?);
+    }
+    points.push(ED25519_BASEPOINT_POINT);
+    scalars.push(of_base);
     Some(EdwardsPoint::vartime_multiscalar_mul(&scalars, &points).is_identity())
 }
 
@@ -97,6 +116,9 @@ fn weights(seed: &[u8]) -> impl Iterator<Item = Scalar> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use proptest::prelude::*;
+
     use super::super::AuthPrivateKey;
     use super::*;
 
@@ -156,6 +178,41 @@ mod tests {
             carry = sum >> 8;
         }
         assert!(!passes(&keys, &signatures));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// The sum without dalek's points, for as many as there may be, with parts of small order and with what is no point.
+        #[test]
+        fn sums_are_those_of_dalek(
+            terms in prop::collection::vec((any::<[u8; 32]>(), any::<[u8; 32]>(), 0_usize..8), 0..40),
+            of_base: [u8; 32],
+            is_zero: bool,
+            other in prop::option::weighted(0.3, any::<([u8; 32], prop::sample::Index)>()),
+        ) {
+            let mut sum = Scalar::ZERO;
+            let mut encoded: Vec<Term> = terms.iter().map(|(secret, number, torsion)| {
+                let [secret, number] = [secret, number].map(|bytes| Scalar::from_bytes_mod_order(*bytes));
+                sum += secret * number;
+                let part = if is_zero { 0 } else { *torsion };
+                let point = EdwardsPoint::mul_base(&secret) + EIGHT_TORSION[part];
+                (point.compress().to_bytes(), number.to_bytes())
+            }).collect();
+            if let Some((other, at)) = other && !encoded.is_empty() {
+                let at = at.index(encoded.len());
+                encoded[at].0 = other;
+            }
+            let of_base = if is_zero { -sum } else { Scalar::from_bytes_mod_order(of_base) };
+            let dalek = by_dalek(&encoded, of_base);
+            match quick_sum_is_zero(&encoded, of_base.as_bytes()) {
+                Some(quick) => prop_assert_eq!(quick.ok(), dalek),
+                None => println!("this processor has no AVX-512 IFMA: dalek does all"),
+            }
+            if is_zero && other.is_none() {
+                prop_assert_eq!(dalek, Some(true));
+            }
+        }
     }
 
     #[test]

@@ -15,16 +15,18 @@
 //! answers false whatever comes out.
 
 mod batch;
+mod known_keys;
 mod private_key;
 mod signature;
 
 use std::hint::black_box;
 
-use sha2::{Digest, Sha512};
+use sha2::Digest;
 use subtle::ConstantTimeEq;
 
 use super::boxes::{BoxKey, Nonce, nonce_from, seal_into};
 use super::dh::DhPrivateKey;
+use super::sha512::Sha512;
 use crate::keys::{AuthPublicKey, DhPublicKey};
 use crate::limits::TAG_BYTES;
 use crate::transmission::{
@@ -32,8 +34,9 @@ use crate::transmission::{
 };
 
 pub use batch::{Ed25519Claim, verify_ed25519_batch};
+pub use known_keys::KnownKeys;
 pub use private_key::{AuthPrivateKey, AuthorizeError};
-pub use signature::{DUMMY_ED448_KEY, DUMMY_ED25519_KEY, KnownKeys};
+pub use signature::{DUMMY_ED448_KEY, DUMMY_ED25519_KEY};
 
 /// SHA-512 in bytes.
 pub const HASH_BYTES: usize = 64;
@@ -93,7 +96,7 @@ pub fn verify(
 ) -> bool {
     match authorization {
         Authorization::None => false,
-        Authorization::Ed25519(signature) => signature::verify_ed25519(signature, authorized, queue_key),
+        Authorization::Ed25519(signature) => known_keys::verify_ed25519(signature, authorized, queue_key),
         Authorization::Ed448(signature) => signature::verify_ed448(signature, authorized, queue_key),
         Authorization::Authenticator(authenticator) => {
             let Some(session_key) = context.session_key else {

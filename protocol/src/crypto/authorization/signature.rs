@@ -24,10 +24,8 @@ pub const DUMMY_ED448_KEY: [u8; 57] = [
     0x4d, 0xea, 0x20, 0xc0, 0xd8, 0x00,
 ];
 
-/// One check: Ed25519 as RFC 8032 has it, without cofactor, as the reference checks. That is dalek's
-/// `verify`, not its `verify_strict`: keys and points with a small-order part are allowed where the equation
-/// holds.
-pub(super) fn verify_ed25519(
+/// One check as dalek makes it.
+pub(super) fn by_dalek(
     signature: &[u8; 64],
     authorized: &[&[u8]],
     queue_key: Option<&AuthPublicKey>,
@@ -39,7 +37,7 @@ pub(super) fn verify_ed25519(
 }
 
 /// The point that a key's bytes stand for, and true; or the dummy's and false.
-fn point_of(key: &[u8; 32]) -> (Option<VerifyingKey>, bool) {
+pub(super) fn point_of(key: &[u8; 32]) -> (Option<VerifyingKey>, bool) {
     match VerifyingKey::from_bytes(key) {
         Ok(key) => (Some(key), true),
         // A key that is no point of the curve, which a client may name, must not answer faster: the dummy stands in.
@@ -47,57 +45,13 @@ fn point_of(key: &[u8; 32]) -> (Option<VerifyingKey>, bool) {
     }
 }
 
-fn passes(key: &VerifyingKey, signature: &[u8; 64], authorized: &[&[u8]]) -> bool {
+pub(super) fn passes(key: &VerifyingKey, signature: &[u8; 64], authorized: &[&[u8]]) -> bool {
     key.verify_stream(&Signature::from_bytes(signature)).is_ok_and(|mut verifier| {
         for part in authorized {
             verifier.update(part);
         }
         verifier.finalize_and_verify().is_ok()
     })
-}
-
-/// Points of Ed25519 keys that were used with success lately. Finding the point that a key's bytes stand for is about a
-/// fifth of a check.
-///
-/// What fails takes the same time whether its key is among them or not: the point is then found once more, for
-/// nothing. Each key has one place, so whoever makes keys on purpose can push others out, and no more.
-#[derive(Debug, Default)]
-pub struct KnownKeys {
-    places: Vec<Option<VerifyingKey>>,
-}
-
-/// 192 bytes each.
-const KNOWN_KEYS: usize = 1_024;
-
-impl KnownKeys {
-    /// As [`verify`](super::verify) of an Ed25519 signature.
-    pub fn verify_ed25519(
-        &mut self,
-        signature: &[u8; 64],
-        authorized: &[&[u8]],
-        queue_key: Option<&AuthPublicKey>,
-    ) -> bool {
-        let (bytes, is_queue_key) = ed25519_key(queue_key);
-        let place = usize::from(u16::from_le_bytes([bytes[0], bytes[1]])) % KNOWN_KEYS;
-        let known = self.places.get(place).copied().flatten().filter(|known| known.as_bytes() == bytes);
-        if let Some(key) = known {
-            let matches = passes(&key, signature, authorized);
-            if !matches {
-                black_box(point_of(black_box(bytes)));
-            }
-            return black_box(matches) & is_queue_key;
-        }
-        let (key, is_point) = point_of(bytes);
-        let matches = key.is_some_and(|key| passes(&key, signature, authorized));
-        let holds = black_box(matches) & is_point & is_queue_key;
-        if holds {
-            self.places.resize(KNOWN_KEYS, None);
-            if let Some(place) = self.places.get_mut(place) {
-                *place = key;
-            }
-        }
-        holds
-    }
 }
 
 /// One check of an Ed448 signature with an empty context. It takes several times as long as one of Ed25519.

@@ -1,0 +1,25 @@
+//! The curve with AVX-512 IFMA.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `lanes` | the field: four elements at once |
+//! | `extended` | points: four coordinates at once |
+//! | `tables` | two multiples from tables that were made ahead |
+//! | `many` | the sum of many multiples of points that are not known before, decoded eight at once |
+
+mod extended;
+mod lanes;
+mod many;
+mod tables;
+
+pub(in crate::crypto) use tables::Multiples;
+
+/// Shows that this processor has the instructions.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::crypto) struct Ifma(());
+
+impl Ifma {
+    pub(in crate::crypto) fn get() -> Option<Self> {
+        (is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512ifma")).then_some(Self(()))
+    }
+}
