@@ -191,6 +191,10 @@ pub struct Subscribe {
     /// How long to wait for messages at the end, before they count as lost
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub drain_secs: Duration,
+    /// Shell command to run while there are no connections: a restart of the router, an upgrade, a crash. Afterwards
+    /// connecting is tried for --timeout-secs
+    #[arg(long, value_name = "COMMAND")]
+    pub meanwhile: Option<String>,
     /// Leave the queues in the router
     #[arg(long)]
     pub keep: bool,
@@ -378,6 +382,7 @@ impl Scenario {
                 ("batch", subscribe.batch.get().into()),
                 ("messages_each", subscribe.messages_each.into()),
                 ("body_bytes", subscribe.body_bytes.into()),
+                ("meanwhile", subscribe.meanwhile.is_some().into()),
             ]),
             Self::Handshake(handshake) => {
                 options.insert("connections", handshake.connections.get().into());

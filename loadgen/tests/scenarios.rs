@@ -162,6 +162,25 @@ async fn queues_are_subscribed_again_with_their_messages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_runs_between_two_subscriptions() {
+    let router = FakeRouter::start(Faults::default()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let ran = directory.path().join("ran");
+    let command = format!("echo no part of the report; touch '{}'", ran.display());
+    let options = ["--queues", "20", "--messages-each", "2", "--meanwhile", &command];
+    let report = passes(&router, "subscribe", &options).await;
+    assert!(ran.exists());
+    assert_eq!(report["options"]["meanwhile"], true);
+    assert_eq!(report["verification"]["received"], 40);
+
+    let options = ["--queues", "1", "--meanwhile", "exit 5"];
+    let (output, report) = loadgen("subscribe", &router.address.to_string(), &options).await;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), report), (Some(1), Value::Null), "{errors}");
+    assert!(errors.contains("--meanwhile: exit status: 5") && errors.lines().count() == 1, "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_fault_of_delivery_is_named() {
     for (delivery, name) in [
         (Delivery::Lose(30), "lost"),

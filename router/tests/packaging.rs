@@ -105,13 +105,59 @@ fn the_unit_and_the_compose_file_raise_the_limits_that_the_router_needs() {
     let keys: BTreeMap<&str, &str> = unit.lines().filter_map(|line| line.split_once('=')).collect();
     assert_eq!((keys["LimitNOFILE"], keys["LimitMEMLOCK"]), ("1048576", "512M"));
     assert!(unit.contains("kill --signal=USR2"), "how to upgrade");
+    assert_eq!(keys["SystemCallErrorNumber"], "EPERM", "an error can be reported, a kill cannot");
+    assert!(keys["ExecReload"].starts_with("/bin/sh -c"), "minimal systems have no program kill");
+    // The reasons that do not go away by themselves.
+    assert_eq!(keys["RestartPreventExitStatus"], "2 3 4 5 8 9 13 15 17 18 19 20");
     for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
         assert!(keys["SystemCallFilter"].contains(call) && allowed().contains(call), "{call}");
     }
     let compose = fs::read_to_string(packaging("docker/compose.yaml")).unwrap();
-    for words in ["seccomp=./seccomp.json", "memlock: 536870912", "nofile: 1048576"] {
+    // Docker makes directories of root of those that are not there; volumes get the owner that the image says.
+    let mounts = ["- config:/etc/opt/simplex", "- state:/var/opt/simplex"];
+    for words in ["seccomp=./seccomp.json", "memlock: 536870912", "nofile: 1048576"].iter().chain(&mounts) {
         assert!(compose.contains(words), "{words}");
     }
+}
+
+/// In another root: on a machine with systemd `scripts/package-run` does the same.
+#[test]
+fn the_package_scripts_leave_what_is_the_operators() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |script: &str, arguments: &[&str]| {
+        let mut command = Command::new(packaging("debian").join(script));
+        let output = command.args(arguments).env("DPKG_ROOT", root.path()).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", stderr(&output));
+        stdout(&output)
+    };
+    let directories = ["etc/opt/simplex", "var/opt/simplex"].map(|name| root.path().join(name));
+    let there = |expected: bool| assert!(directories.iter().all(|directory| directory.exists() == expected));
+
+    let said = run("postinst", &["configure", ""]);
+    assert!(said.contains("smp-server init") && !said.contains("is used instead"), "{said}");
+    there(true);
+    assert_eq!(fs::metadata(&directories[0]).unwrap().permissions().mode() & 0o777, 0o750);
+    run("prerm", &["remove"]);
+    run("postrm", &["remove"]);
+    there(true);
+    assert_eq!(run("postrm", &["purge"]), "");
+    there(false);
+
+    run("postinst", &["configure", ""]);
+    let ini = directories[0].join("smp-server.ini");
+    fs::write(&ini, "").unwrap();
+    fs::write(directories[1].join("smp-server-store.log"), "").unwrap();
+    assert_eq!(run("postinst", &["configure", "0.1.0"]), "", "nothing to say at an upgrade");
+    let said = run("postrm", &["purge"]);
+    assert!(said.contains("Left: /etc/opt/simplex") && said.contains("Left: /var/opt/simplex"), "{said}");
+    there(true);
+    assert!(ini.exists());
+
+    let unit = root.path().join("etc/systemd/system/smp-server.service");
+    fs::create_dir_all(unit.parent().unwrap()).unwrap();
+    fs::write(&unit, "").unwrap();
+    let said = run("postinst", &["configure", "0.1.0"]);
+    assert!(said.starts_with("/etc/systemd/system/smp-server.service is used instead"), "{said}");
 }
 
 /// The entry point of the container, with a binary that only says how it was called.
@@ -127,6 +173,7 @@ fn the_container_makes_a_server_once() {
         command
             .env("PATH", path)
             .env("SMP_SERVER_CFG_PATH", folder.path())
+            .env("SMP_SERVER_LOG_PATH", folder.path())
             .env_remove("ADDR")
             .env_remove("PASS");
         command.envs(variables.iter().copied()).args(arguments).output().unwrap()
@@ -141,6 +188,13 @@ fn the_container_makes_a_server_once() {
     let without = run(&[], &[]);
     assert!(!without.status.success() && stderr(&without).contains("set ADDR"));
     assert_eq!(stdout(&run(&[], &["check", "--json"])), "check --json\n");
+    for variable in ["SMP_SERVER_CFG_PATH", "SMP_SERVER_LOG_PATH"] {
+        assert_fails(
+            &run(&[("ADDR", "192.0.2.1"), (variable, "/none")], &[]),
+            10,
+            &["cannot write /none", "chown"],
+        );
+    }
     fs::write(folder.path().join("smp-server.ini"), "").unwrap();
     assert_eq!(stdout(&run(&[], &[])), "start\n");
 }

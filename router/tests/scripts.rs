@@ -68,9 +68,10 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_missing_build_tool_gets_one_line() {
     for (there, missing) in [
-        (&["cc", "make"][..], "cargo is missing"),
-        (&["cargo", "make"], "(cc) is missing"),
-        (&["cargo", "cc"], "make is missing"),
+        (&["cc", "git", "make"][..], "cargo is missing"),
+        (&["cargo", "git", "make"], "(cc) is missing"),
+        (&["cargo", "cc", "git"], "make is missing"),
+        (&["cargo", "cc", "make"], "git is missing"),
     ] {
         let machine = Machine::new(there);
         for script in ["scripts/run", "scripts/test"] {
@@ -85,7 +86,7 @@ fn a_missing_build_tool_gets_one_line() {
 
 #[test]
 fn budgets_are_not_skipped_without_valgrind() {
-    let machine = Machine::new(&["cargo", "cc", "make"]);
+    let machine = Machine::new(&["cargo", "cc", "git", "make"]);
     let output = machine.run("scripts/bench-check", &[]);
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
@@ -94,7 +95,7 @@ fn budgets_are_not_skipped_without_valgrind() {
 
 #[test]
 fn wrong_options_are_refused() {
-    let machine = Machine::new(&["cargo", "cc", "make"]);
+    let machine = Machine::new(&["cargo", "cc", "git", "make"]);
     for (script, arguments) in [
         ("scripts/run", &["--seconds"][..]),
         ("scripts/run", &["--seconds", "0"]),
@@ -110,6 +111,10 @@ fn wrong_options_are_refused() {
         ("scripts/measure-capacity", &["--queues"]),
         ("scripts/measure-metrics", &["--pairs", "0"]),
         ("scripts/measure-metrics", &["--rate"]),
+        ("scripts/package", &["--out"]),
+        ("scripts/package-run", &["everything"]),
+        ("scripts/package-run", &["--binaries", "/none"]),
+        ("scripts/package-run", &["image", "--image"]),
     ] {
         let output = machine.run(script, arguments);
         assert!(!output.status.success(), "{script} {arguments:?}");
@@ -122,15 +127,32 @@ fn wrong_options_are_refused() {
         "scripts/measure-proxy",
         "scripts/measure-capacity",
         "scripts/measure-metrics",
+        "scripts/package",
+        "scripts/package-run",
     ] {
         let output = machine.run(script, &["--help"]);
         assert!(output.status.success() && text(&output.stdout).starts_with("Usage: "), "{script}");
     }
 }
 
+#[test]
+fn parts_that_cannot_run_are_named() {
+    let machine = Machine::new(&["cargo", "cc", "git", "make"]);
+    for (arguments, parts) in [(&[][..], &["package", "service", "image"][..]), (&["image"], &["image"])] {
+        let output = machine.run("scripts/package-run", arguments);
+        let out = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(3), "{out}{}", text(&output.stderr));
+        let lines: Vec<_> = out.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), parts.len(), "{out}");
+        for (line, part) in lines.iter().zip(parts) {
+            assert!(line.starts_with(&format!("{part}: cannot: needs ")), "{line}");
+        }
+    }
+}
+
 /// A machine on which the build is done: the router is the one of this test run, loadgen is what the test says.
 fn built(loadgen: &str) -> Machine {
-    let machine = Machine::new(&["cargo", "cc", "make"]);
+    let machine = Machine::new(&["cargo", "cc", "git", "make"]);
     symlink(env!("CARGO_BIN_EXE_smp-server"), machine.path("target/release/smp-server")).unwrap();
     machine.script("target/release/loadgen", loadgen);
     machine

@@ -1,6 +1,9 @@
 //! What happens after a restart of a router, or of many clients: all queues are subscribed again at once.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::io;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +22,9 @@ use crate::verify::{Bodies, QueueVerifier, Stamp, Verification};
 
 /// After the last message: long enough for one that comes again.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// Between two attempts to connect to a router that may be starting.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// A queue, and which messages it was sent.
 struct Filled {
@@ -76,9 +82,13 @@ pub async fn run(context: Arc<Context>, options: Subscribe) -> Result<Outcome, F
         client.close().await;
     }
     drop(clients);
+    if let Some(command) = &options.meanwhile {
+        run.set_phase("running the command");
+        meanwhile(command.clone()).await?;
+    }
 
     run.set_phase("connecting again");
-    let connections = context.connect_all(options.connections.get()).await?;
+    let connections = connect_again(&context, options).await?;
     run.sleep(context.warmup).await;
     run.set_phase("subscribing");
     run.open_window();
@@ -126,6 +136,32 @@ pub async fn run(context: Arc<Context>, options: Subscribe) -> Result<Outcome, F
         has_rates: true,
         ..Outcome::default()
     })
+}
+
+/// Runs a command of the user, to its end. What it prints goes beside the report.
+async fn meanwhile(command: String) -> Result<(), Failure> {
+    let failed = |error: &dyn fmt::Display| Failure::Other(format!("--meanwhile: {error}"));
+    let running = tokio::task::spawn_blocking(move || {
+        Command::new("sh").arg("-c").arg(command).stdin(Stdio::null()).stdout(io::stderr()).status()
+    });
+    let status = running.await.map_err(panicked)?.map_err(|error| failed(&error))?;
+    if status.success() { Ok(()) } else { Err(failed(&status)) }
+}
+
+/// A router that was restarted by the command may not serve yet.
+async fn connect_again(
+    context: &Arc<Context>,
+    options: &Subscribe,
+) -> Result<Vec<(Client, Events)>, Failure> {
+    let deadline = Instant::now() + context.common.timeout_secs;
+    loop {
+        match context.connect_all(options.connections.get()).await {
+            Err(Failure::Connect(_)) if options.meanwhile.is_some() && Instant::now() < deadline => {
+                context.run.sleep(RETRY).await;
+            }
+            connected => return connected,
+        }
+    }
 }
 
 /// Secures each queue and sends its messages.
