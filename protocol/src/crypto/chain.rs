@@ -10,11 +10,11 @@ use std::sync::LazyLock;
 
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
-use sha2::Sha512;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::boxes::{BoxKey, Nonce};
 use super::dh::DhSecret;
+use super::sha512::Sha512;
 
 type HmacSha512 = Hmac<Sha512>;
 

@@ -11,6 +11,7 @@
 //! | [`ed448`] | signatures of rarer keys, and of most routers' certificates |
 //! | [`ids`] | IDs derived from other values |
 //! | `secretbox`, `avx512` | the cipher of boxes, by whatever is fastest here |
+//! | `sha512` | hashes of messages, and those of the chains |
 //! | `edwards25519` | points of Ed25519, for keys that sign often |
 //! | `sodium`, `awslc` | the calls into libsodium and AWS-LC |
 //!
@@ -29,6 +30,7 @@ pub mod ed448;
 mod edwards25519;
 pub mod ids;
 mod secretbox;
+pub(crate) mod sha512;
 mod sodium;
 
 pub use authorization::{AuthPrivateKey, OwnedAuthorization};

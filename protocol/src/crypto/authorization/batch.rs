@@ -11,11 +11,12 @@ use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
-use sha2::{Digest, Sha512};
+use sha2::Digest;
 
 use super::known_keys::verify_ed25519;
 use super::signature::ed25519_key;
 use crate::crypto::edwards25519::quick_sum_is_zero;
+use crate::crypto::sha512::Sha512;
 use crate::keys::AuthPublicKey;
 
 /// An encoded point, and a number below the order of the base point.

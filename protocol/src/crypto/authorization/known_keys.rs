@@ -5,10 +5,11 @@ use std::sync::LazyLock;
 
 use curve25519_dalek::scalar::Scalar;
 use ed25519_dalek::VerifyingKey;
-use sha2::{Digest, Sha512};
+use sha2::Digest;
 
 use super::signature::{DUMMY_ED25519_KEY, by_dalek, ed25519_key, passes, point_of};
 use crate::crypto::edwards25519::PreparedKey;
+use crate::crypto::sha512::Sha512;
 use crate::keys::AuthPublicKey;
 
 const KNOWN_KEYS: usize = 2_048;

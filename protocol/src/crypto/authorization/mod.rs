@@ -21,11 +21,12 @@ mod signature;
 
 use std::hint::black_box;
 
-use sha2::{Digest, Sha512};
+use sha2::Digest;
 use subtle::ConstantTimeEq;
 
 use super::boxes::{BoxKey, Nonce, nonce_from, seal_into};
 use super::dh::DhPrivateKey;
+use super::sha512::Sha512;
 use crate::keys::{AuthPublicKey, DhPublicKey};
 use crate::limits::TAG_BYTES;
 use crate::transmission::{
