@@ -1,7 +1,7 @@
 //! What the home of a queue must know of the connection that a command came from.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use ringpost_protocol::crypto::BoxKey;
 use ringpost_protocol::crypto::dh::DhPrivateKey;
@@ -47,13 +47,13 @@ pub struct Session {
 #[derive(Debug, Default)]
 pub struct SessionCounts {
     /// Queues subscribed. A session with any is never inactive.
-    pub subscriptions: AtomicUsize,
+    pub subscriptions: AtomicU32,
     /// Queues of whose messages it is notified, as well.
-    pub notified: AtomicUsize,
+    pub notified: AtomicU32,
     /// Queues that it has read with GET.
-    pub queues_read: AtomicUsize,
+    pub queues_read: AtomicU32,
     /// Shards that have delivered to it what it has not acknowledged.
-    pub delivering: AtomicUsize,
+    pub delivering: AtomicU32,
 }
 
 /// What a service proved in the handshake of a session.
@@ -149,12 +149,13 @@ impl Session {
 
     /// Queues that it subscribes, as recipient or as notifier.
     pub fn subscription_count(&self) -> usize {
-        self.counts.subscriptions.load(Ordering::Relaxed) + self.counts.notified.load(Ordering::Relaxed)
+        let SessionCounts { subscriptions, notified, .. } = &self.counts;
+        subscriptions.load(Ordering::Relaxed) as usize + notified.load(Ordering::Relaxed) as usize
     }
 
     /// What the cap on subscriptions counts.
     pub fn subscribed_and_read(&self) -> usize {
-        self.subscription_count() + self.counts.queues_read.load(Ordering::Relaxed)
+        self.subscription_count() + self.counts.queues_read.load(Ordering::Relaxed) as usize
     }
 
     /// The session ID as it stands in transmissions: below version 7; later it is implied.

@@ -569,5 +569,5 @@ fn many_commands_of_one_block_are_answered_in_order() {
     let got = world.batch(&b, &block);
     assert_eq!(got.len(), queues.len());
     assert!(got.iter().all(|got| *got == (2, Got::Sok)));
-    assert_eq!(b.counts.subscriptions.load(std::sync::atomic::Ordering::Relaxed), queues.len());
+    assert_eq!(b.subscription_count(), queues.len());
 }

@@ -117,6 +117,13 @@ fn what_services_believe_to_have_is_compared() {
         let last = sessions.last_mut().unwrap();
         assert_eq!(last.receive().response(), ALLS);
         last.subs(subs(0..5, last.version)).assert_soks(subs(0..5, last.version));
+        // A queue that is subscribed after all of them is not the first of the session.
+        last.subscribe(&queues[0]);
+        assert_counts(
+            &router,
+            "recipient",
+            &[("subscribes", 0), ("queues_subscribed", 0), ("queues_repeated", 1)],
+        );
         // Every session but the last was told of the end.
         router.wait_for("recipient_service_subs_ended", 5);
         assert_counts(&router, "recipient", &[("subs_repeated", 1), ("subs_right", 2)]);
