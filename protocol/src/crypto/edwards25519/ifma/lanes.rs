@@ -191,7 +191,7 @@ fn folded(weights: &[__m256i; 10]) -> Lanes {
 
 #[cfg(test)]
 mod tests {
-    #![allow(unsafe_code, clippy::unwrap_used)]
+    #![allow(unsafe_code)] // Calls of functions that need the instructions, which `Ifma` shows to be there.
     use proptest::prelude::*;
     use proptest::sample::select;
 
@@ -224,10 +224,17 @@ mod tests {
         Lanes(from_fn(|limb| _mm256_set_epi64x(d[limb], c[limb], b[limb], a[limb])))
     }
 
+    #[target_feature(enable = "avx512ifma,avx512vl")]
     fn most(of: &Lanes) -> u64 {
-        // SAFETY: a register of four numbers is as an array of them.
-        let limbs = of.0.map(|limb| unsafe { std::mem::transmute::<__m256i, [u64; 4]>(limb) });
-        limbs.into_iter().flatten().max().unwrap()
+        let of_limb = |limb| {
+            [
+                _mm256_extract_epi64::<0>(limb),
+                _mm256_extract_epi64::<1>(limb),
+                _mm256_extract_epi64::<2>(limb),
+                _mm256_extract_epi64::<3>(limb),
+            ]
+        };
+        of.0.into_iter().flat_map(of_limb).map(i64::cast_unsigned).max().unwrap_or(0)
     }
 
     #[target_feature(enable = "avx512ifma,avx512vl")]
@@ -244,11 +251,10 @@ mod tests {
         same(&a.squared(), a_values.map(Element::square));
         // Differences, as points have them: of limbs after a carry.
         let [e, f, g, h] = c_values;
-        let [i, j, k, l] = d_values;
+        let [i, j, _, l] = d_values;
         let difference = Lanes::moduli([2, 2, 4, 8]).plus::<0b1111>(&c).minus::<0b1011>(&d).carried();
         same(&difference, [e - i, f - j, g, h - l]);
         same(&c.permuted::<{ order([3, 0, 0, 2]) }>(), [h, e, e, g]);
-        let _ = k;
         same(&Lanes::new([&e, &f, &g, &h]), c_values);
     }
 
