@@ -19,7 +19,7 @@
 
 pub mod authorization;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod avx512;
 pub(crate) mod awslc;
 pub mod block;
 pub mod boxes;

@@ -7,6 +7,8 @@ use rustls::ConnectionTrafficSecrets;
 use zeroize::Zeroizing;
 
 use super::error::{RecordFault, TlsError};
+#[cfg(target_arch = "x86_64")]
+use crate::crypto::avx512::Avx512;
 use crate::limits::BLOCK_BYTES;
 
 /// Type, version and length in front of every record.
@@ -28,6 +30,10 @@ const AEAD_NONCE_BYTES: usize = 12;
 /// The C library copies more than some kilobytes by `rep movsb`, which some processors do twenty times slower (4.6 us for
 /// a block) where the target lies a few bytes further in its page than the source: behind a header of 5 bytes it does.
 const COPIED_AT_ONCE_BYTES: usize = 2_048;
+
+/// Below it ring is faster: AVX-512 makes a kilobyte of the key stream at once.
+#[cfg(target_arch = "x86_64")]
+const AVX512_FROM_BYTES: usize = 1_024;
 
 const _: () = {
     // One block is exactly one record.
@@ -137,10 +143,17 @@ impl Protection {
             *last = content_type;
         }
         let nonce = self.nonce().ok_or(TlsError::Ended)?;
-        let tag = self
-            .with_key(|key| key.seal_in_place_separate_tag(nonce, Aad::from(header), inner))?
-            .map_err(|_| TlsError::Impossible("encryption failed"))?;
-        tag_out.copy_from_slice(tag.as_ref());
+        match self.quick_key(inner.len()) {
+            #[cfg(target_arch = "x86_64")]
+            Some((cpu, key)) => tag_out.copy_from_slice(&cpu.seal_record(key, &nonce, &header, inner)),
+            _ => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag = self
+                    .with_key(|key| key.seal_in_place_separate_tag(nonce, Aad::from(header), inner))?
+                    .map_err(|_| TlsError::Impossible("encryption failed"))?;
+                tag_out.copy_from_slice(tag.as_ref());
+            }
+        }
         self.sequence += 1;
         Ok(length)
     }
@@ -170,9 +183,21 @@ impl Protection {
             return Err(TlsError::Impossible("a record without header"));
         };
         let nonce = self.nonce().ok_or(TlsError::Ended)?;
-        let inner = self
-            .with_key(|key| key.open_in_place(nonce, Aad::from(*header), body).map(|inner| &*inner))?
-            .map_err(|_| RecordFault::BadRecordMac)?;
+        let text_bytes = body.len().saturating_sub(AEAD_TAG_BYTES);
+        let inner = match (self.quick_key(text_bytes), body.split_last_chunk_mut::<AEAD_TAG_BYTES>()) {
+            #[cfg(target_arch = "x86_64")]
+            (Some((cpu, key)), Some((text, tag))) => {
+                if !cpu.open_record(key, &nonce, header, tag, text) {
+                    return Err(RecordFault::BadRecordMac.into());
+                }
+                &*text
+            }
+            _ => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                self.with_key(|key| key.open_in_place(nonce, Aad::from(*header), body).map(|inner| &*inner))?
+                    .map_err(|_| RecordFault::BadRecordMac)?
+            }
+        };
         self.sequence += 1;
         if inner.len() > PLAINTEXT_BYTES_MAX + 1 {
             return Err(RecordFault::RecordOverflow.into());
@@ -184,7 +209,7 @@ impl Protection {
     }
 
     /// None when the key may not be used any more.
-    fn nonce(&self) -> Option<Nonce> {
+    fn nonce(&self) -> Option<[u8; AEAD_NONCE_BYTES]> {
         if self.records_left() == 0 {
             return None;
         }
@@ -192,7 +217,21 @@ impl Protection {
         for (byte, sequence) in nonce.iter_mut().rev().zip(self.sequence.to_le_bytes()) {
             *byte ^= sequence;
         }
-        Some(Nonce::assume_unique_for_key(nonce))
+        Some(nonce)
+    }
+
+    /// The key, where AVX-512 protects a text of this length in less time than ring.
+    #[cfg(target_arch = "x86_64")]
+    fn quick_key(&self, text_bytes: usize) -> Option<(Avx512, &[u8; 32])> {
+        match &self.key {
+            Key::ChaCha20Poly1305(key) if text_bytes >= AVX512_FROM_BYTES => Some((Avx512::get()?, key)),
+            _ => None,
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn quick_key(&self, _: usize) -> Option<std::convert::Infallible> {
+        None
     }
 
     fn with_key<R>(&self, work: impl FnOnce(&LessSafeKey) -> R) -> Result<R, TlsError> {

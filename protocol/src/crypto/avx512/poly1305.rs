@@ -22,30 +22,66 @@ const MASK_42: u64 = (1 << 42) - 1;
 const ABOVE_BLOCK: u64 = 1 << (128 - 88);
 
 /// The tag of `text` under a key that is used once: `r` and what is added at the end.
-pub(super) fn tag(_: Avx512, key: &[u8; 32], text: &[u8]) -> [u8; 16] {
-    let (r, end) = key.split_at(16);
-    let (low, high) = halves(r);
-    let r =
-        [low & 0x0ffc_0fff_ffff, (low >> 44 | high << 20) & 0x0fff_ffc0_ffff, high >> 24 & 0x000f_ffff_fc0f];
-    let (many, rest) = text.split_at(text.len() - text.len() % BYTES_AT_ONCE);
-    let mut sum = [0; 3];
-    if !many.is_empty() {
-        // SAFETY: the processor has the instructions.
-        sum = unsafe { sum_of_eights(&r, many) };
-    }
-    let mut blocks = rest.chunks_exact(BLOCK_BYTES);
-    for block in blocks.by_ref() {
-        let [a, b, c] = limbs(block);
-        sum = multiply(&plus(&sum, &[a, b, c | ABOVE_BLOCK]), &r);
-    }
-    let remainder = blocks.remainder();
+pub(super) fn tag(cpu: Avx512, key: &[u8; 32], text: &[u8]) -> [u8; 16] {
+    let (r, end) = parts(key);
+    let (mut sum, remainder) = sum_of_blocks(cpu, &r, [0; 3], text);
     if !remainder.is_empty() {
         let mut last = [0; BLOCK_BYTES];
         last[..remainder.len()].copy_from_slice(remainder);
         last[remainder.len()] = 1;
         sum = multiply(&plus(&sum, &limbs(&last)), &r);
     }
-    finish(sum, &limbs(end))
+    finish(sum, &end)
+}
+
+/// The tag of a header of at most 16 bytes and `text`, each filled up with zeros to whole blocks, and their lengths (RFC 8439,
+/// section 2.8).
+pub(super) fn tag_with_header(cpu: Avx512, key: &[u8; 32], header: &[u8], text: &[u8]) -> [u8; 16] {
+    let (r, end) = parts(key);
+    let add = |sum: &[u64; 3], bytes: &[u8]| {
+        let mut block = [0; BLOCK_BYTES];
+        let held = bytes.len().min(BLOCK_BYTES);
+        block[..held].copy_from_slice(&bytes[..held]);
+        multiply(&plus(sum, &whole(&block)), &r)
+    };
+    let begun = if header.is_empty() { [0; 3] } else { add(&[0; 3], header) };
+    let (mut sum, remainder) = sum_of_blocks(cpu, &r, begun, text);
+    if !remainder.is_empty() {
+        sum = add(&sum, remainder);
+    }
+    let mut lengths = [0; BLOCK_BYTES];
+    lengths[..8].copy_from_slice(&(header.len() as u64).to_le_bytes());
+    lengths[8..].copy_from_slice(&(text.len() as u64).to_le_bytes());
+    finish(add(&sum, &lengths), &end)
+}
+
+fn parts(key: &[u8; 32]) -> ([u64; 3], [u64; 3]) {
+    let (r, end) = key.split_at(16);
+    let (low, high) = halves(r);
+    let r =
+        [low & 0x0ffc_0fff_ffff, (low >> 44 | high << 20) & 0x0fff_ffc0_ffff, high >> 24 & 0x000f_ffff_fc0f];
+    (r, limbs(end))
+}
+
+/// The sum over whole blocks, which goes on from `begun`; and what is left of the text.
+fn sum_of_blocks<'a>(_: Avx512, r: &[u64; 3], begun: [u64; 3], text: &'a [u8]) -> ([u64; 3], &'a [u8]) {
+    let (many, rest) = text.split_at(text.len() - text.len() % BYTES_AT_ONCE);
+    let mut sum = begun;
+    if !many.is_empty() {
+        // SAFETY: the processor has the instructions.
+        sum = unsafe { sum_of_eights(r, &begun, many) };
+    }
+    let mut blocks = rest.chunks_exact(BLOCK_BYTES);
+    for block in blocks.by_ref() {
+        sum = multiply(&plus(&sum, &whole(block)), r);
+    }
+    (sum, blocks.remainder())
+}
+
+/// The limbs of a block that is whole: a one stands above it.
+fn whole(block: &[u8]) -> [u64; 3] {
+    let [a, b, c] = limbs(block);
+    [a, b, c | ABOVE_BLOCK]
 }
 
 /// The little-endian halves of 16 bytes.
@@ -112,9 +148,10 @@ fn finish(sum: [u64; 3], end: &[u64; 3]) -> [u8; 16] {
     tag
 }
 
-/// The sum over whole groups of eight blocks, each multiplied as often as blocks stand from it to the end.
+/// The sum over whole groups of eight blocks, each multiplied as often as blocks stand from it to the end, as is what came
+/// before.
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn sum_of_eights(r: &[u64; 3], text: &[u8]) -> [u64; 3] {
+fn sum_of_eights(r: &[u64; 3], begun: &[u64; 3], text: &[u8]) -> [u64; 3] {
     let mut powers = [*r; 8];
     for at in 1..8 {
         powers[at] = multiply(&powers[at - 1], r);
@@ -124,7 +161,8 @@ fn sum_of_eights(r: &[u64; 3], text: &[u8]) -> [u64; 3] {
     let last = Factor::new([0, 1, 2].map(|limb| lanes(order.map(|block| powers[7 - block][limb]))));
     let each = Factor::new([0, 1, 2].map(|limb| lanes([powers[7][limb]; 8])));
 
-    let mut sum = [_mm512_setzero_si512(); 3];
+    // With the first block of all.
+    let mut sum = begun.map(|limb| lanes([limb, 0, 0, 0, 0, 0, 0, 0]));
     let mut groups = text.chunks_exact(BYTES_AT_ONCE).peekable();
     while let Some(group) = groups.next() {
         let [a, b, c] = load(group);
