@@ -138,7 +138,9 @@ fn wrong_options_are_refused() {
 #[test]
 fn parts_that_cannot_run_are_named() {
     let machine = Machine::new(&["cargo", "cc", "git", "make"]);
-    for (arguments, parts) in [(&[][..], &["package", "service", "image"][..]), (&["image"], &["image"])] {
+    for (arguments, parts) in
+        [(&[][..], &["package", "service", "kernel", "image"][..]), (&["image"], &["image"])]
+    {
         let output = machine.run("scripts/package-run", arguments);
         let out = text(&output.stdout);
         assert_eq!(output.status.code(), Some(3), "{out}{}", text(&output.stderr));
