@@ -216,10 +216,10 @@ pub fn of_message(directory: &Path, messages_per_commit: f64) -> Outcome<Vec<Gro
     use crate::profile::Kind;
     let line = |name, times, stage| Ok::<_, Fault>(Line { name, times, each_us: stage_us(stage)? });
     Ok(vec![
-        Group { kind: Kind::Tls, lines: vec![line("open or seal a TLS record", 4.0, "tls-open")?] },
         Group {
-            kind: Kind::Boxes,
+            kind: Kind::Ciphers,
             lines: vec![
+                line("open or seal a TLS record", 4.0, "tls-open")?,
                 line("open or seal a block", 4.0, "box-seal")?,
                 line("seal the message", 1.0, "message-seal")?,
                 line("check the authenticator", 1.0, "authenticator")?,
@@ -265,8 +265,13 @@ pub fn of_handshake() -> Outcome<Vec<Group>> {
             ],
         },
         Group { kind: Kind::Ed25519, lines: vec![line("sign", 2.0, "ed25519-sign")?] },
-        Group { kind: Kind::Tls, lines: vec![line("open or seal a TLS record", 4.0, "tls-open")?] },
-        Group { kind: Kind::Boxes, lines: vec![line("open or seal a block", 2.0, "box-seal")?] },
+        Group {
+            kind: Kind::Ciphers,
+            lines: vec![
+                line("open or seal a TLS record", 4.0, "tls-open")?,
+                line("open or seal a block", 2.0, "box-seal")?,
+            ],
+        },
         Group { kind: Kind::Sha512, lines: vec![line("derive a block's key", 2.0, "chain")?] },
         Group {
             kind: Kind::Kernel,
@@ -301,7 +306,8 @@ mod tests {
     #[test]
     fn sums() {
         let line = |times, each_us| Line { name: "x", times, each_us };
-        let group = Group { kind: crate::profile::Kind::Tls, lines: vec![line(2.0, 1.5), line(1.0, 4.0)] };
+        let group =
+            Group { kind: crate::profile::Kind::Ciphers, lines: vec![line(2.0, 1.5), line(1.0, 4.0)] };
         assert!((group.us() - 7.0).abs() < 1e-9);
     }
 }
