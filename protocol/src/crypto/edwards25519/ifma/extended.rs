@@ -14,6 +14,18 @@ pub(super) struct Extended(Lanes);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Addend(Lanes);
 
+/// What makes an [`Addend`] of Y - X, Y + X, T, Z. To be made once for many.
+#[derive(Debug)]
+pub(super) struct AddendFactors(Lanes);
+
+impl AddendFactors {
+    #[target_feature(enable = "avx512ifma,avx512vl")]
+    pub(super) fn new() -> Self {
+        let (one, two) = (Element::ONE, Element::w64le(2, 0, 0, 0));
+        Self(Lanes::new([&one, &one, &D.mul2(), &two]))
+    }
+}
+
 /// The lanes E, H, G, F of a sum, of which X = EF, Y = GH, Z = FG, T = EH.
 struct Parts(Lanes);
 
@@ -76,9 +88,8 @@ impl Extended {
     }
 
     #[target_feature(enable = "avx512ifma,avx512vl")]
-    pub(super) fn addend(&self) -> Addend {
-        let two = Element::w64le(2, 0, 0, 0);
-        Addend(self.spread().times(&Lanes::new([&Element::ONE, &Element::ONE, &D.mul2(), &two])))
+    fn addend(&self, factors: &AddendFactors) -> Addend {
+        Addend(self.spread().times(&factors.0))
     }
 
     #[target_feature(enable = "avx512ifma,avx512vl")]
@@ -109,13 +120,13 @@ impl Extended {
 
     /// Appends P, 3P and so on: `1 << (width - 2)`.
     #[target_feature(enable = "avx512ifma,avx512vl")]
-    pub(super) fn odd_multiples(&self, width: usize, multiples: &mut Vec<Addend>) {
-        let twice = self.double().addend();
+    pub(super) fn odd_multiples(&self, width: usize, factors: &AddendFactors, multiples: &mut Vec<Addend>) {
+        let twice = self.double().addend(factors);
         let mut odd = *self;
-        multiples.push(odd.addend());
+        multiples.push(odd.addend(factors));
         for _ in 1..1 << (width - 2) {
             odd = odd.add(&twice, false);
-            multiples.push(odd.addend());
+            multiples.push(odd.addend(factors));
         }
     }
 

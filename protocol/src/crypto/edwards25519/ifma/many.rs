@@ -6,7 +6,7 @@ use crrl::field::GF25519 as Element;
 
 use super::super::{D, Digits, NoPoint, Point};
 use super::Ifma;
-use super::extended::{Addend, Extended};
+use super::extended::{Addend, AddendFactors, Extended};
 use super::lanes::Lanes;
 use super::tables::{BASE, BASE_WIDTH};
 
@@ -42,10 +42,11 @@ impl Ifma {
 #[target_feature(enable = "avx512ifma,avx512vl")]
 fn sum(terms: &[([u8; 32], [u8; 32])], of_base: &[u8; 32]) -> Option<Point> {
     let base = BASE.as_ref()?.of_span(0);
+    let factors = AddendFactors::new();
     let mut multiples: Vec<Addend> = Vec::with_capacity(terms.len() * EACH);
     for few in terms.chunks(DECODED_AT_ONCE) {
         for point in decode(few)?.iter().take(few.len()) {
-            Extended::from(point).odd_multiples(WIDTH, &mut multiples);
+            Extended::from(point).odd_multiples(WIDTH, &factors, &mut multiples);
         }
     }
     let of_base = Digits::of(of_base, BASE_WIDTH);

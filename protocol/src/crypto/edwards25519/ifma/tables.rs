@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::super::{BASE_POINT, Digits, Point, SPAN, SPANS};
 use super::Ifma;
-use super::extended::{Addend, Extended};
+use super::extended::{Addend, AddendFactors, Extended};
 
 /// There is one: it may take more room for fewer additions.
 pub(super) const BASE_WIDTH: usize = 6;
@@ -54,9 +54,9 @@ impl Multiples {
 #[target_feature(enable = "avx512ifma,avx512vl")]
 fn odd_multiples(point: &Point, width: usize) -> Box<[Addend]> {
     let mut multiples = Vec::with_capacity(SPANS << (width - 2));
-    let mut first = Extended::from(point);
+    let (mut first, factors) = (Extended::from(point), AddendFactors::new());
     for span in 0..SPANS {
-        first.odd_multiples(width, &mut multiples);
+        first.odd_multiples(width, &factors, &mut multiples);
         if span + 1 < SPANS {
             for _ in 0..SPAN {
                 first = first.double();
