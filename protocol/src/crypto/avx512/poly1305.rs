@@ -34,7 +34,7 @@ pub(super) fn tag(cpu: Avx512, key: &[u8; 32], text: &[u8]) -> [u8; 16] {
     finish(sum, &end)
 }
 
-/// The tag of a header of at most 16 bytes and `text`, each filled up with zeros to whole blocks, and their lengths (RFC 8439,
+/// The tag of a header and `text`, each filled up with zeros to whole blocks, and their lengths (RFC 8439,
 /// section 2.8).
 pub(super) fn tag_with_header(cpu: Avx512, key: &[u8; 32], header: &[u8], text: &[u8]) -> [u8; 16] {
     let (r, end) = parts(key);
@@ -44,7 +44,7 @@ pub(super) fn tag_with_header(cpu: Avx512, key: &[u8; 32], header: &[u8], text: 
         block[..held].copy_from_slice(&bytes[..held]);
         multiply(&plus(sum, &whole(&block)), &r)
     };
-    let begun = if header.is_empty() { [0; 3] } else { add(&[0; 3], header) };
+    let begun = header.chunks(BLOCK_BYTES).fold([0; 3], |sum, bytes| add(&sum, bytes));
     let (mut sum, remainder) = sum_of_blocks(cpu, &r, begun, text);
     if !remainder.is_empty() {
         sum = add(&sum, remainder);
