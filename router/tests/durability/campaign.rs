@@ -79,12 +79,16 @@ impl Known {
         told.accepted.iter().all(|n| told.received.contains(n))
     }
 
-    /// Panics if a message is missing that the router had accepted.
-    pub fn check_complete(&self) {
+    fn missing(&self) -> String {
         let told = self.told.lock().unwrap();
         let received: BTreeSet<usize> = told.received.iter().copied().collect();
-        let lost: Vec<_> = told.accepted.difference(&received).collect();
-        assert!(lost.is_empty(), "queue {}: lost {lost:?} of {} accepted", self.number, told.accepted.len());
+        let missing: Vec<_> = told.accepted.difference(&received).collect();
+        format!("missing {missing:?} of {} accepted", told.accepted.len())
+    }
+
+    /// Panics if a message is missing that the router had accepted.
+    pub fn check_complete(&self) {
+        assert!(self.is_complete(), "queue {}: {}", self.number, self.missing());
     }
 
     pub fn accepted(&self) -> usize {
@@ -162,15 +166,27 @@ async fn receive(address: RouterAddress, queue: Arc<Known>, until_quiet: bool) {
             Ok(event) => event,
             Err(_) if until_quiet => {
                 quiet_periods += 1;
-                if queue.is_complete() || quiet_periods == QUIET_PERIODS_MAX {
+                if queue.is_complete() {
                     return;
+                }
+                if quiet_periods == QUIET_PERIODS_MAX {
+                    // Says whether the router still has what is missing, and does not deliver it, or has lost it.
+                    let info = client.queue_info(&queue.recipient).await;
+                    let info = info.map(|json| String::from_utf8_lossy(&json).into_owned());
+                    panic!("queue {}: nothing comes any more: {info:?}; {}", queue.number, queue.missing());
                 }
                 continue;
             }
             Err(_) => continue,
         };
         quiet_periods = 0;
-        let Some(Event::Message(message)) = event else { return };
+        let message = match event {
+            Some(Event::Message(message)) => message,
+            other => {
+                assert!(!until_quiet, "queue {}: {other:?} instead of a message", queue.number);
+                return;
+            }
+        };
         let mut next = Some(message);
         while let Some(message) = next.take() {
             let (n, id) = queue.came(message);
