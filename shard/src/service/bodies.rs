@@ -5,7 +5,7 @@
 
 use hashbrown::HashMap;
 use ringpost_store::log::ReadRequest;
-use ringpost_store::{BodyPlace, Content, Log, MessageId, Position, QueueIx};
+use ringpost_store::{BodyPlace, Content, Log, Message, MessageId, Position, QueueIx};
 use slab::Slab;
 use smallvec::SmallVec;
 
@@ -103,7 +103,15 @@ pub struct Fetch {
 pub struct Fetching {
     pub wanted: Vec<Fetch>,
     /// By queue, and whether it is the link's data.
-    waiters: HashMap<(QueueIx, bool), SmallVec<[ConnRef; 1]>>,
+    waiters: HashMap<(QueueIx, bool), Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    /// Whose batches go on.
+    conns: SmallVec<[ConnRef; 1]>,
+    /// Of whose credit the delivery will be: it has no more fetches under way than credit.
+    subscriber: Option<ConnRef>,
 }
 
 impl<L: Log> Service<L> {
@@ -177,6 +185,15 @@ impl<L: Log> Service<L> {
         }
     }
 
+    pub(super) fn is_first_away(&self, queue: QueueIx) -> bool {
+        self.store.first_message(queue).and_then(Message::body).is_some_and(|body| body.form.is_away())
+    }
+
+    /// Whether the first message of a queue would have to be fetched.
+    pub(super) fn is_to_be_fetched(&self, queue: QueueIx) -> bool {
+        self.is_first_away(queue) && !self.fetching.waiters.contains_key(&(queue, false))
+    }
+
     fn fetch(&mut self, queue: QueueIx, of: BodyOf, place: BodyPlace, waiter: Option<ConnRef>) -> bool {
         if place.is_empty() {
             self.bring(queue, of, Form::Own(Box::default()));
@@ -184,14 +201,27 @@ impl<L: Log> Service<L> {
         }
         let key = (queue, of == BodyOf::Link);
         if let Some(waiters) = self.fetching.waiters.get_mut(&key) {
-            waiters.extend(waiter);
+            waiters.conns.extend(waiter);
             return false;
         }
         let Some(request) = self.log.read(place) else {
             self.damaged(queue, of);
+            // Whoever waits looks again.
+            self.resumable.extend(waiter);
+            self.subscribers.wait_for_credit(queue);
             return false;
         };
-        self.fetching.waiters.insert(key, waiter.into_iter().collect());
+        let subscriber = if waiter.is_none() {
+            self.subscription(queue).map(|subscription| subscription.conn)
+        } else {
+            None
+        };
+        let ignores_credit = self.mutated(Mutation::IgnoreCredit);
+        if let Some(peer) = subscriber.and_then(|conn| self.subscribers.known_peer(conn)) {
+            peer.fetching += 1;
+            debug_assert!(ignores_credit || peer.fetching <= peer.credit, "a fetch without credit");
+        }
+        self.fetching.waiters.insert(key, Waiters { conns: waiter.into_iter().collect(), subscriber });
         self.fetching.wanted.push(Fetch { queue, of, place, request });
         false
     }
@@ -201,15 +231,28 @@ impl<L: Log> Service<L> {
         std::mem::take(&mut self.fetching.wanted)
     }
 
-    /// The blocks that a fetch gave. The message may have left its queue meanwhile.
+    /// Whether a fetch is of use still: the message may have left its queue meanwhile.
+    pub fn is_wanted(&self, fetch: &Fetch) -> bool {
+        self.away_at(fetch.queue, fetch.of) == Some(fetch.place)
+    }
+
+    /// Whether the blocks of a fetch are what was written.
+    pub fn is_intact(&self, fetch: &Fetch, blocks: &[u8]) -> bool {
+        self.log.body(fetch.place, blocks).is_some()
+    }
+
+    /// The blocks that a fetch gave.
     pub fn fetched(&mut self, fetch: &Fetch, blocks: &[u8]) {
         let Fetch { queue, of, place, .. } = *fetch;
         let waiters = self.fetching.waiters.remove(&(queue, of == BodyOf::Link)).unwrap_or_default();
         if !self.mutated(Mutation::ForgetWaiters) {
-            self.resumable.extend(waiters);
+            self.resumable.extend(waiters.conns);
+        }
+        if let Some(peer) = waiters.subscriber.and_then(|conn| self.subscribers.known_peer(conn)) {
+            peer.fetching = peer.fetching.saturating_sub(1);
         }
         self.counters.bodies_fetched.add(1);
-        if self.away_at(queue, of) == Some(place) || self.mutated(Mutation::FetchedToFirst) {
+        if self.is_wanted(fetch) || self.mutated(Mutation::FetchedToFirst) {
             let body = if self.mutated(Mutation::IgnoreBodyCrc) {
                 blocks.get(..place.len())
             } else {
@@ -230,6 +273,11 @@ impl<L: Log> Service<L> {
             if let Some(subscription) = self.subscription(queue) {
                 self.wake_scan(subscription.conn);
             }
+        }
+        // It may be another's by now.
+        if let Some(conn) = waiters.subscriber {
+            self.wake_scan(conn);
+            self.move_line(conn);
         }
     }
 

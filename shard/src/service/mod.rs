@@ -449,8 +449,10 @@ impl<L: Log> Service<L> {
         }
         let conn = subscription.conn;
         let ignores_credit = self.mutated(Mutation::IgnoreCredit);
+        let needs_fetch = self.is_to_be_fetched(queue_ix);
         let Some(peer) = self.subscribers.known_peer(conn) else { return };
-        if peer.credit == 0 && !ignores_credit {
+        // What could not be sent is not read either.
+        if (peer.credit == 0 || (needs_fetch && peer.credit <= peer.fetching)) && !ignores_credit {
             if !self.mutated(Mutation::ForgetLine) {
                 self.subscribers.wait_for_credit(queue_ix);
             }
@@ -484,8 +486,13 @@ impl<L: Log> Service<L> {
         self.output(Output::Message { conn, message });
     }
 
+    /// Goes on with what waits for credit that is left over by what is being fetched.
     fn move_line(&mut self, conn: ConnRef) {
-        while self.subscribers.known_peer(conn).is_some_and(|peer| peer.credit > 0 && !peer.starved) {
+        while self
+            .subscribers
+            .known_peer(conn)
+            .is_some_and(|peer| peer.credit > peer.fetching && !peer.starved)
+        {
             let Some(queue) = self.subscribers.next_in_line(conn) else { return };
             self.deliver_or_wait(queue);
         }

@@ -218,7 +218,7 @@ impl<L: Log> Service<L> {
             }
             if self.subscribers.peer(session).credit > 0
                 && fits(session, parsed.corr_id.len())
-                && self.is_body_here(queue, None)
+                && !self.is_first_away(queue)
             {
                 return self.answer_with_message(session, parsed, queue);
             }

@@ -78,6 +78,8 @@ pub struct Peer {
     pending_served: Option<Box<Pending>>,
     /// Blocks that may still be sent to the connection.
     pub credit: usize,
+    /// Bodies that are being fetched to be delivered to it.
+    pub fetching: usize,
     /// Queues that have a message and wait for credit.
     pub line: VecDeque<QueueIx>,
     /// Batches that are not done: the first waits for its next turn or for credit, the others came later.
@@ -196,6 +198,7 @@ impl Subscribers {
             pending: 0,
             pending_served: None,
             credit: self.credit,
+            fetching: 0,
             line: VecDeque::new(),
             waiting: VecDeque::new(),
             resumes: false,
