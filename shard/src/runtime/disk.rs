@@ -49,12 +49,13 @@ pub struct ShardDisk {
 }
 
 impl ShardDisk {
-    /// The disk, and buffers for it. The directory has the files of a log that was started.
-    pub async fn open(directory: PathBuf) -> io::Result<(Self, DmaBuffers)> {
+    /// The disk, and buffers for it. The directory has the files of a log that was started, and is not driven yet.
+    pub async fn open(directory: PathBuf, shard: u16) -> io::Result<(Self, DmaBuffers)> {
         let blocking = Arc::new(FileDisk::new(&directory));
         let files = blocking.list().map_err(io::Error::other)?;
-        // Small, so that it is no loss of space if it lives longer than its name.
-        let anchor = files.into_iter().map(|(file, _)| file).find(|file| file.kind == FileKind::Root);
+        // Small, so that it is no loss of space if it lives longer than its name. Other shards may be replacing theirs.
+        let own = |file: &FileName| file.kind == FileKind::Root && file.shard == shard;
+        let anchor = files.into_iter().map(|(file, _)| file).filter(own).max();
         let anchor = anchor.ok_or_else(|| io::Error::other("the log has no root"))?;
         let anchor = OpenOptions::new().read(true).dma_open(blocking.path(anchor)).await?;
         let disk = Self { blocking, directory, open: RefCell::default() };

@@ -265,16 +265,38 @@ pub async fn read_bodies(shard: Rc<Shard>, disk: Rc<ShardDisk>) {
 }
 
 async fn read_body(shard: &Shard, disk: &ShardDisk, fetch: &Fetch) {
-    let read = disk.read(&fetch.request).await;
-    let blocks = match &read {
-        Ok(blocks) => &blocks[..],
-        // The file of a message that has left its queue meanwhile may be gone.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => &[],
-        Err(error) => {
-            shard.stop.fail_log(format!("reading {}: {error}", fetch.request.file));
-            return;
+    let mut again = true;
+    loop {
+        // The file of a message that has left its queue meanwhile may be gone, or be another.
+        if !shard.service.borrow().is_wanted(fetch) {
+            return give(shard, fetch, &[]);
         }
-    };
+        let read = disk.read(&fetch.request).await;
+        let is_wanted = shard.service.borrow().is_wanted(fetch);
+        match &read {
+            Ok(blocks) if blocks.len() == fetch.request.bytes || !is_wanted => {
+                // A message is dropped for what is on the disk, not for one read that went wrong.
+                let is_intact = shard.service.borrow().is_intact(fetch, blocks);
+                if is_intact || !is_wanted || !std::mem::take(&mut again) {
+                    return give(shard, fetch, blocks);
+                }
+            }
+            Err(_) if !is_wanted => return give(shard, fetch, &[]),
+            // The message is in its queue, and its file is not what it was: nothing is known of the others either.
+            Ok(blocks) => {
+                let (file, got, offset) = (fetch.request.file, blocks.len(), fetch.request.offset);
+                let what =
+                    format!("{file} was cut off: {got} bytes at {offset} instead of {}", fetch.request.bytes);
+                return shard.stop.fail_log(what);
+            }
+            Err(error) => {
+                return shard.stop.fail_log(format!("reading {}: {error}", fetch.request.file));
+            }
+        }
+    }
+}
+
+fn give(shard: &Shard, fetch: &Fetch, blocks: &[u8]) {
     let mut service = shard.service.borrow_mut();
     service.fetched(fetch, blocks);
     shard.after_service(&mut service);

@@ -472,7 +472,7 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
     let lent_max = (limits.session_bytes / seed.config.shards / BUFFER_BYTES).max(4);
     let arena = Arena::new(lent_max, FREE_BLOCKS_KEPT);
     let mut random = seed.random;
-    let (log, disk) = match open_log(seed.state.log, seed.data_directory).await {
+    let (log, disk) = match open_log(seed.state.log, seed.data_directory, seed.id).await {
         Ok(opened) => opened,
         Err(error) => {
             let _ = started.send(Err(StartError::LogFiles(error.to_string())));
@@ -553,11 +553,15 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
 type OpenedLog = (ShardLog, Option<std::rc::Rc<ShardDisk>>);
 
 /// The log of this shard, with buffers of this executor.
-async fn open_log(log: Option<SegmentLog<HeapBuffers>>, directory: Option<PathBuf>) -> io::Result<OpenedLog> {
+async fn open_log(
+    log: Option<SegmentLog<HeapBuffers>>,
+    directory: Option<PathBuf>,
+    shard: usize,
+) -> io::Result<OpenedLog> {
     let (Some(log), Some(directory)) = (log, directory) else {
         return Ok((ShardLog::Memory(MemoryLog::new()), None));
     };
-    let (disk, buffers) = ShardDisk::open(directory).await?;
+    let (disk, buffers) = ShardDisk::open(directory, u16::try_from(shard).unwrap_or(u16::MAX)).await?;
     let log = ShardLog::Segments(Box::new(log.with_buffers(buffers)));
     Ok((log, Some(std::rc::Rc::new(disk))))
 }

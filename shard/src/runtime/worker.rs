@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use futures_lite::future::poll_fn;
 
+use super::StopMode;
 use super::bell::Ear;
 use super::pace::Pace;
 use super::relay;
@@ -25,7 +26,10 @@ pub async fn exchange_letters(shard: Rc<Shard>, mut ear: Ear) {
         shard.endpoint.borrow().park();
         if !exchange(&shard, &mut letters) {
             pace.waited();
-            if ear.listen().await.is_err() {
+            if let Err(error) = ear.listen().await {
+                // A shard that cannot be woken would answer nobody.
+                tracing::error!("the shard cannot hear the others any more: {error}");
+                shard.stop.request(StopMode::Graceful);
                 return;
             }
         }
