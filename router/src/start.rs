@@ -96,8 +96,8 @@ fn run(
     // Before anything is changed: a router that cannot start for another reason leaves the other server's files alone.
     let credentials = identity::load(paths, now_secs())?;
     let web = settings.web.as_ref().map(identity::load_web).transpose()?;
-    settings.limits.connections = process_limits::raise_open_files(settings.limits.connections)?;
     let shards = shard_count(options.shards.unwrap_or(settings.shards));
+    settings.limits.connections = process_limits::raise_open_files(settings.limits.connections, shards)?;
     if options.check {
         process_limits::raise_locked_memory();
         Router::check(shards).map_err(start_error)?;

@@ -274,6 +274,12 @@ pub async fn establish(
     shard: &Rc<Shard>,
     router: &Router,
 ) -> Result<(Rc<Relay>, Receiver, Registered), RelayFailure> {
+    // Descriptors are counted out among connections of all kinds.
+    if shard.connections_of_all.load(Ordering::Acquire) >= shard.config.limits.connections {
+        shard.counters.refused_connections.add(1);
+        tracing::debug!("no connection to {}: the router has as many as it may", router.hosts);
+        return Err(RelayFailure::Network);
+    }
     let proxy = &shard.config.proxy;
     let limit = Duration::from_secs(proxy.connect_secs);
     let deadline = Instant::now() + limit;
