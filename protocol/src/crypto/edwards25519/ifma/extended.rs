@@ -88,7 +88,7 @@ impl Extended {
     }
 
     #[target_feature(enable = "avx512ifma,avx512vl")]
-    fn addend(&self, factors: &AddendFactors) -> Addend {
+    pub(super) fn addend(&self, factors: &AddendFactors) -> Addend {
         Addend(self.spread().times(&factors.0))
     }
 
