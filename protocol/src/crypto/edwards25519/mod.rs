@@ -198,6 +198,7 @@ struct Point {
 }
 
 impl Point {
+    #[cfg(target_arch = "x86_64")]
     const ZERO: Self = Self { x: Element::ZERO, y: Element::ONE, z: Element::ONE, t: Element::ZERO };
 
     /// RFC 8032, section 5.1.3, but that y may be 2^255 - 19 or more, and zero may have a sign: as dalek reads keys.
