@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -237,6 +238,90 @@ fn taken_messages_leave_files_and_their_space() {
 }
 
 /// Five messages in a queue, each in a commit of its own. Gives the segment they are in.
+/// Names and inodes of the segments.
+fn segments(directory: &Path) -> Vec<(String, u64)> {
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let named = entries.map(|entry| {
+        (entry.file_name().into_string().unwrap(), std::fs::metadata(entry.path()).unwrap().ino())
+    });
+    named.filter(|(name, _)| name.strip_suffix(".seg").is_some()).collect()
+}
+
+#[test]
+fn a_busy_log_writes_over_its_segments_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FileDisk::new(directory.path());
+    let mut config = config(1);
+    config.log.erase_within_ms = 8_000;
+    let mut started: Started<BodyPlace> = start(&disk, &config, hasher()).unwrap();
+    let shard = &mut started.shards[0];
+    let queue = create(shard, 0);
+    let (mut names, mut inodes) = (BTreeSet::new(), BTreeSet::new());
+    for n in 0..600 {
+        send(shard, queue, &queue_id(0), n);
+        settle(&disk, shard, u64::from(n) * 20);
+        take(shard, queue, &queue_id(0));
+        settle(&disk, shard, u64::from(n) * 20 + 10);
+        for (name, inode) in segments(directory.path()) {
+            names.insert(name);
+            inodes.insert(inode);
+        }
+    }
+    // 12 messages fill a segment. Those with holes, from the rounds that erased, were deleted.
+    assert!(names.len() > 45, "{names:?}");
+    assert!(shard.log.counts().segments_reused > 30, "{:?}", shard.log.counts());
+    assert!(inodes.len() < 20, "{} files", inodes.len());
+    // What was acknowledged may stand in segments that wait, and goes although nothing comes any more.
+    for step in 0..80 {
+        settle(&disk, shard, 12_000 + step * 100);
+    }
+    let allocated: u64 = segments(directory.path())
+        .iter()
+        .map(|(name, _)| std::fs::metadata(directory.path().join(name)).unwrap().blocks() * 512)
+        .sum();
+    assert!(allocated <= 2 * (256 << 10), "{allocated} bytes in {:?}", segments(directory.path()));
+    for (name, _) in segments(directory.path()) {
+        let content = std::fs::read(directory.path().join(&name)).unwrap();
+        let found = content.windows(19).filter(|bytes| bytes == b"the body of message").count();
+        assert_eq!(found, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_log_that_writes_over_segments_starts_from_any_moment() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = FileDisk::new(directory.path());
+    let mut config = config(1);
+    config.log.erase_within_ms = 8_000;
+    let mut now_ms = 0;
+    let mut reused = 0;
+    let mut expected: VecDeque<u16> = VecDeque::new();
+    for life in 0..12 {
+        let mut started: Started<BodyPlace> = start(&disk, &config, hasher()).unwrap();
+        let queue = if life == 0 {
+            create(&mut started.shards[0], 0)
+        } else {
+            assert_eq!(messages(&disk, &started, &queue_id(0)), Vec::from(expected.clone()));
+            started.shards[0].store.find(Party::Recipient, &queue_id(0)).unwrap()
+        };
+        let shard = &mut started.shards[0];
+        // A life ends wherever it happens to be in a segment and in a round.
+        for n in 0..100 + life * 7 {
+            send(shard, queue, &queue_id(0), n);
+            expected.push_back(n);
+            now_ms += 20;
+            settle(&disk, shard, now_ms);
+            if expected.len() > 3 {
+                take(shard, queue, &queue_id(0));
+                expected.pop_front();
+            }
+        }
+        settle(&disk, shard, now_ms);
+        reused += shard.log.counts().segments_reused;
+    }
+    assert!(reused > 30, "{reused}");
+}
+
 fn five_messages(disk: &(impl Disk + Sync)) -> FileName {
     let mut started = starts(disk, 1);
     let shard = &mut started.shards[0];

@@ -69,6 +69,10 @@ impl ShardDisk {
                 self.write(file, offset, buffer, bytes, durable).await
             }
             Op::Create { file, bytes } => (self.block(Op::Create { file, bytes }).await, None),
+            Op::Reuse { from, file, bytes } => {
+                self.forget(from).await;
+                (self.block(Op::Reuse { from, file, bytes }).await, None)
+            }
             Op::Sync { file } => (self.sync(file).await.map_err(DiskError::from), None),
             Op::Punch { file, ranges } => (self.punch(file, ranges).await, None),
             Op::Delete { file } => (self.delete(file).await, None),

@@ -40,6 +40,7 @@ impl Machine {
             erase_within_ms: 60_000,
             pending_bytes_max: 1 << 20,
             replay_pages_max: 1_000,
+            reuses_all: true,
             mutation: None,
         };
         let config = StartConfig { log, shards: 1, skip_corrupt: false, salt: 1, threads: false };

@@ -131,6 +131,7 @@ impl World {
             erase_within_ms: 200 + random.below(4_000),
             pending_bytes_max: [20_000, 256 << 10][random.index(2)],
             replay_pages_max: 4 + random.index(200),
+            reuses_all: random.chance(50),
             mutation: None,
         };
         let disk_ms_max = [0, 1, 5, 20][random.index(4)];

@@ -69,6 +69,15 @@ impl FileDisk {
         self.sync_directory()
     }
 
+    fn reuse(&self, from: FileName, file: FileName, bytes: u64) -> io::Result<()> {
+        let path = self.path(file);
+        std::fs::rename(self.path(from), &path)?;
+        let renamed = OpenOptions::new().write(true).open(&path)?;
+        reserve(&renamed, bytes)?;
+        renamed.sync_all()?;
+        self.sync_directory()
+    }
+
     fn delete(&self, path: &Path) -> io::Result<()> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -135,6 +144,10 @@ impl Disk for FileDisk {
     fn perform<Buf: AsRef<[u8]>>(&self, op: &Op<Buf>) -> Result<(), DiskError> {
         match op {
             Op::Create { file, bytes } => self.create(*file, *bytes)?,
+            Op::Reuse { from, file, bytes } => {
+                self.forget(*from);
+                self.reuse(*from, *file, *bytes)?;
+            }
             Op::Write { file, offset, buffer, bytes, durable } => {
                 let data = buffer.as_ref().get(..*bytes).unwrap_or_default();
                 let opened = self.open(*file, true)?;

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::config::Mutation;
 use super::engine::{RETRY_MS, SegmentLog, Use};
 use super::erase::Job;
+use super::file::FileName;
 use super::image;
 use super::op::Buffers;
 use super::page::{BLOCK_BYTES, blocks_of};
@@ -80,9 +81,21 @@ pub(super) enum Phase {
     ErasingRest,
 }
 
+/// Why a round begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It is time: what ended is erased.
+    #[default]
+    Time,
+    /// There would be much to replay, or segments to write over. What ended in segments that live on is erased when it is
+    /// time: most of them will be dead by then, and those with holes are not written over.
+    Growth,
+}
+
 /// What a round is about.
 #[derive(Debug, Default)]
 pub(super) struct Round {
+    pub cause: Cause,
     pub buckets: Vec<Bucket>,
     pub bodies: Vec<Extent>,
     /// There was no space for all images: no root is written.
@@ -104,6 +117,8 @@ pub struct Cleaning {
     pub(super) pages: VecDeque<(u64, u32, u32)>,
     /// Bodies that ended since the round began.
     pub(super) dead: Vec<Extent>,
+    /// Pages and images that no root names, which a round left to the next.
+    pub(super) postponed: Vec<Extent>,
     /// Images that are not valid any more, but that the root on the disk still names.
     pub(super) superseded: Vec<Extent>,
     pub has_history: bool,
@@ -113,6 +128,8 @@ pub struct Cleaning {
     /// When the last round began.
     pub(super) round_ms: u64,
     pub(super) root_sequence: u32,
+    /// Of the last root.
+    pub(super) root_blocks: u32,
     pub(super) pending_root: Option<Root>,
     pub jobs: VecDeque<Job>,
     pub(super) job: Option<Job>,
@@ -139,6 +156,15 @@ impl Cleaning {
 
     pub(super) fn bucket_of(&self, index: usize) -> Option<Bucket> {
         Bucket::from_index(self.first_bucket + index)
+    }
+
+    /// What a round would write, about: images of a block for most buckets, and a root.
+    pub(super) fn round_blocks(&self) -> u64 {
+        self.dirty.len() as u64 + u64::from(self.root_blocks)
+    }
+
+    pub(super) fn has_job_for(&self, file: FileName) -> bool {
+        self.job.iter().chain(&self.jobs).any(|job| job.file == file)
     }
 
     pub(super) fn has_no_jobs(&self) -> bool {
@@ -187,14 +213,13 @@ impl<A: Buffers> SegmentLog<A> {
         self.cleaning.dead.push(Extent { segment, block, blocks });
     }
 
-    fn is_round_due(&self) -> bool {
+    fn due_round(&self) -> Option<Cause> {
         let cleaning = &self.cleaning;
-        if cleaning.pages.len() > self.config.replay_pages_max
-            && cleaning.round_ms + ROUND_MS_MIN <= self.now_ms
-        {
-            return true;
+        if (cleaning.has_history || !cleaning.dead.is_empty()) && self.next_round_ms() <= self.now_ms {
+            return Some(Cause::Time);
         }
-        (cleaning.has_history || !cleaning.dead.is_empty()) && self.next_round_ms() <= self.now_ms
+        let has_grown = cleaning.pages.len() > self.config.replay_pages_max || self.is_reuse_round_due();
+        (has_grown && cleaning.round_ms + ROUND_MS_MIN <= self.now_ms).then_some(Cause::Growth)
     }
 
     fn next_round_ms(&self) -> u64 {
@@ -231,14 +256,21 @@ impl<A: Buffers> SegmentLog<A> {
         self.cleaning.next_round_ms = 0;
     }
 
-    /// Begins a round now. Two rounds begin half of `erase_within` apart, so that with a round's own duration
+    /// Begins a round now. Two rounds that erase begin half of `erase_within` apart, so that with a round's own duration
     /// everything is gone in time.
-    pub(super) fn begin_round(&mut self) {
+    pub(super) fn begin_round(&mut self, cause: Cause) {
         let cleaning = &mut self.cleaning;
-        cleaning.next_round_ms = self.now_ms + self.config.erase_within_ms / 2;
+        self.reuse.round_began(self.now_ms - cleaning.round_ms);
         cleaning.round_ms = self.now_ms;
-        cleaning.has_history = false;
+        if cause == Cause::Time {
+            cleaning.next_round_ms = self.now_ms + self.config.erase_within_ms / 2;
+            cleaning.has_history = false;
+        } else {
+            // Of what it leaves.
+            cleaning.has_history = true;
+        }
         cleaning.round = Round {
+            cause,
             buckets: std::mem::take(&mut cleaning.dirty),
             bodies: std::mem::take(&mut cleaning.dead),
             ..Round::default()
@@ -250,7 +282,11 @@ impl<A: Buffers> SegmentLog<A> {
     pub(super) fn clean<B: StoredBody>(&mut self, store: &Store<B>) {
         self.next_job();
         match self.cleaning.phase {
-            Phase::Rest if self.is_round_due() && self.cleaning.has_no_jobs() => self.begin_round(),
+            Phase::Rest if self.cleaning.has_no_jobs() => {
+                if let Some(cause) = self.due_round() {
+                    self.begin_round(cause);
+                }
+            }
             Phase::Imaging { next, .. } => self.write_images(store, next),
             _ => {}
         }

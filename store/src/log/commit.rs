@@ -118,6 +118,7 @@ impl<A: Buffers> SegmentLog<A> {
         }
         let Some(mut commit) = self.sealed.pop_front() else { return };
         self.counts.commits += 1;
+        self.reuse.committed(commit.blocks);
         let durable_through = self.synced.commit;
         commit.finish(self.log, self.salt, durable_through);
         for block in commit.page_blocks() {

@@ -43,6 +43,10 @@ pub enum Mutation {
     IgnoreSyncError,
     /// Lets the records of a batch go into different commits.
     SplitBatches,
+    /// Leaves the former content behind the last commit of a segment that was written over.
+    KeepRest,
+    /// Keeps segments to be written over, however long that takes.
+    KeepRetired,
 }
 
 /// What a log is told when it is started.
@@ -57,6 +61,9 @@ pub struct LogConfig {
     pub pending_bytes_max: usize,
     /// Index pages that recovery has to read, at most (about).
     pub replay_pages_max: usize,
+    /// Keeps every dead segment to write over, whether or not that is likely to happen in time, for the simulation.
+    #[doc(hidden)]
+    pub reuses_all: bool,
     #[doc(hidden)]
     pub mutation: Option<Mutation>,
 }
@@ -69,6 +76,7 @@ impl Default for LogConfig {
             erase_within_ms: 60_000,
             pending_bytes_max: 16 << 20,
             replay_pages_max: 16_384,
+            reuses_all: false,
             mutation: None,
         }
     }
@@ -94,6 +102,8 @@ pub struct Counts {
     pub rounds: u64,
     pub punched_bytes: u64,
     pub segments_deleted: u64,
+    /// Written over instead of deleted.
+    pub segments_reused: u64,
     /// Appends refused for lack of space.
     pub refused_no_space: u64,
     pub refused_busy: u64,

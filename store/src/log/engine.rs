@@ -9,6 +9,7 @@ use super::config::{Counts, LogConfig, Mutation};
 use super::op::{Buffers, Completion, DiskError, Op, Purpose, ReadRequest, Request, Token};
 use super::page::{BLOCK_BYTES, LogKey, blocks_of};
 use super::record::{BodyMeta, Record};
+use super::reuse::Reuse;
 use super::segments::Segments;
 use super::spare::Spare;
 use super::stream::{COMMIT_BLOCKS_MAX, Pending, Pool};
@@ -35,6 +36,7 @@ pub struct SegmentLog<A: Buffers> {
     /// Of the current segment.
     pub(super) current_blocks: u32,
     pub(super) spare: Spare,
+    pub(super) reuse: Reuse,
     pub(super) next_commit: u64,
     pub(super) next_lsn: u64,
     pub(super) open: Option<Pending<A::Buffer>>,
@@ -91,6 +93,7 @@ impl<A: Buffers> SegmentLog<A> {
             cursor: 1,
             current_blocks: 0,
             spare: Spare::Wanted,
+            reuse: Reuse::default(),
             next_commit: 1,
             next_lsn: 0,
             open: None,
@@ -123,6 +126,7 @@ impl<A: Buffers> SegmentLog<A> {
             cursor: self.cursor,
             current_blocks: self.current_blocks,
             spare: self.spare,
+            reuse: self.reuse,
             next_commit: self.next_commit,
             next_lsn: self.next_lsn,
             open: None,
@@ -141,7 +145,7 @@ impl<A: Buffers> SegmentLog<A> {
     pub(super) fn is_based(&self) -> bool {
         self.cleaning.is_based()
             && matches!(self.flight, Flight::Idle)
-            && !matches!(self.spare, Spare::Wanted | Spare::Making { .. })
+            && !matches!(self.spare, Spare::Wanted | Spare::Making { .. } | Spare::Dropping)
             && self.open.is_none()
             && self.sealed.is_empty()
             && self.synced.written_commit == self.synced.commit
@@ -203,6 +207,7 @@ impl<A: Buffers> SegmentLog<A> {
         if self.failed.is_some() {
             return;
         }
+        self.expire_reused();
         self.make_spare();
         self.clean(store);
         self.drive_commits();
@@ -217,7 +222,7 @@ impl<A: Buffers> SegmentLog<A> {
             Spare::NoSpace { retry_ms } => Some(retry_ms),
             _ => None,
         };
-        [spare, self.commit_wake_ms(), self.clean_wake_ms()].into_iter().flatten().min()
+        [spare, self.reuse_wake_ms(), self.commit_wake_ms(), self.clean_wake_ms()].into_iter().flatten().min()
     }
 
     /// What an operation came to.
@@ -288,10 +293,10 @@ impl<A: Buffers> SegmentLog<A> {
         let in_current = self.end() + needed + reserve(self.current_blocks) <= self.current_blocks;
         match self.spare {
             _ if in_current => Ok(()),
-            Spare::Ready { blocks } if blocks == self.segment_blocks() => Ok(()),
+            Spare::Ready { blocks, .. } if blocks == self.segment_blocks() => Ok(()),
             // A smaller one means that space is short.
-            Spare::Ready { blocks } if 1 + needed + reserve(blocks) <= blocks => Ok(()),
-            Spare::Wanted | Spare::Making { .. } => Err(AppendError::Busy),
+            Spare::Ready { blocks, .. } if 1 + needed + reserve(blocks) <= blocks => Ok(()),
+            Spare::Wanted | Spare::Making { .. } | Spare::Dropping => Err(AppendError::Busy),
             // What ends something waits for the space that is being given back, and for the next try to take it.
             Spare::NoSpace { retry_ms } if to_what_end != Use::Growth && retry_ms <= self.now_ms => {
                 Err(AppendError::Busy)
@@ -404,14 +409,19 @@ impl<A: Buffers> SegmentLog<A> {
 
     fn next_segment(&mut self) {
         debug_assert!(matches!(self.spare, Spare::Ready { .. }), "room was not asked for");
-        if let Spare::Ready { blocks } = self.spare {
+        self.punch_rest();
+        if let Spare::Ready { blocks, until_ms } = self.spare {
             self.current_blocks = blocks;
+            self.moved_on(until_ms);
         }
         if let Some(segment) = self.segments.get_mut(self.current) {
             segment.sealed = true;
         }
         self.current_sequence += 1;
         self.current = self.segments.enter(self.log, self.current_sequence);
+        if let Some(segment) = self.segments.get_mut(self.current) {
+            segment.blocks = self.current_blocks;
+        }
         self.cursor = 1;
         self.spare = Spare::Wanted;
     }

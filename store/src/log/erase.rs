@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::clean::{Extent, Phase};
+use super::clean::{Cause, Extent, Phase};
 use super::config::Mutation;
 use super::engine::{RETRY_MS, SegmentLog};
 use super::file::FileName;
@@ -28,7 +28,7 @@ pub struct Job {
 }
 
 impl Job {
-    fn delete(file: FileName) -> Self {
+    pub fn delete(file: FileName) -> Self {
         Self { file, ranges: Vec::new(), hold: None, release: None }
     }
 
@@ -45,15 +45,24 @@ impl<A: Buffers> SegmentLog<A> {
             self.segments.count_dead(body.segment);
         }
         let mut ranges = BTreeMap::new();
+        let mut postponed = Vec::new();
         for body in bodies {
             let Some(segment) = self.segments.get(body.segment) else { continue };
+            let round = &mut self.cleaning.round;
             // What the root cannot be written for is erased at once: that makes space for it.
-            if segment.is_dead(floor.commit) && segment.users.is_none() && !self.cleaning.round.is_partial {
-                self.cleaning.round.with_segment.push(body);
+            if segment.is_dead(floor.commit) && segment.users.is_none() && !round.is_partial {
+                round.with_segment.push(body);
+            } else if round.cause == Cause::Growth && !round.is_partial {
+                postponed.push(body);
             } else {
                 add_range(&mut ranges, body);
             }
         }
+        for body in &postponed {
+            // They are counted dead again in the next round, and their segment lives until then.
+            self.segments.count_live(body.segment);
+        }
+        self.cleaning.dead.extend(postponed);
         self.add_punches(ranges);
         self.cleaning.phase = Phase::ErasingBodies;
         self.next_job();
@@ -64,6 +73,9 @@ impl<A: Buffers> SegmentLog<A> {
         let mut ranges = BTreeMap::new();
         let keep_pages = self.config.mutated(Mutation::KeepOldPages);
         let cleaning = &mut self.cleaning;
+        for extent in cleaning.postponed.drain(..) {
+            add_range(&mut ranges, extent);
+        }
         while cleaning.commits.front().is_some_and(|start| start.number < floor.commit) {
             cleaning.commits.pop_front();
         }
@@ -87,6 +99,9 @@ impl<A: Buffers> SegmentLog<A> {
         for number in dead {
             let Some(segment) = self.segments.remove(number) else { continue };
             let (file, own) = (segment.file(), ranges.remove(&number));
+            if self.retire(&segment) {
+                continue;
+            }
             match (segment.users, own) {
                 (None, _) => self.delete_segment(file),
                 // Other shards may need the rest of it: this shard's part goes first, then its claim.
@@ -99,7 +114,11 @@ impl<A: Buffers> SegmentLog<A> {
                 (Some(users), None) => self.release(file, &users),
             }
         }
-        self.add_punches(ranges);
+        if self.cleaning.round.cause == Cause::Time {
+            self.add_punches(ranges);
+        } else {
+            self.cleaning.postponed.extend(extents(ranges));
+        }
     }
 
     fn delete_segment(&mut self, file: FileName) {
@@ -115,9 +134,10 @@ impl<A: Buffers> SegmentLog<A> {
 
     fn add_punches(&mut self, ranges: BTreeMap<u32, Vec<(u32, u32)>>) {
         for (number, ranges) in ranges {
-            if let Some(file) = self.segments.get(number).map(super::segments::Segment::file) {
-                self.push_punch(file, ranges);
-            }
+            let Some(segment) = self.segments.get_mut(number) else { continue };
+            segment.punched_blocks += ranges.iter().map(|(_, blocks)| blocks).sum::<u32>();
+            let file = segment.file();
+            self.push_punch(file, ranges);
         }
     }
 
@@ -180,6 +200,13 @@ fn add_range(ranges: &mut BTreeMap<u32, Vec<(u32, u32)>>, extent: Extent) {
     if extent.blocks > 0 {
         ranges.entry(extent.segment).or_default().push((extent.block, extent.blocks));
     }
+}
+
+fn extents(ranges: BTreeMap<u32, Vec<(u32, u32)>>) -> impl Iterator<Item = Extent> {
+    ranges.into_iter().flat_map(|(segment, mut ranges)| {
+        coalesce(&mut ranges);
+        ranges.into_iter().map(move |(block, blocks)| Extent { segment, block, blocks })
+    })
 }
 
 /// Sorts ranges and joins neighbours.

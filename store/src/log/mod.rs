@@ -34,6 +34,7 @@ mod page;
 mod record;
 mod record_codec;
 mod replay;
+mod reuse;
 mod root;
 mod rooting;
 mod segments;

@@ -15,6 +15,9 @@ pub trait Buffers {
 pub enum Op<Buf> {
     /// Makes a file that reads as zeros, with the space for it reserved. Complete when file and name are on the disk.
     Create { file: FileName, bytes: u64 },
+    /// Gives a file of so many bytes another name, and reserves space where it has none. It keeps its content. Complete when
+    /// the name is on the disk. After a failure it has one name or the other.
+    Reuse { from: FileName, file: FileName, bytes: u64 },
     /// Writes the first `bytes` bytes of the buffer. Complete when written, and if it is to be `durable`, when these bytes
     /// are on the disk. The buffer may come back with the completion; after a failure for lack of space it must.
     Write { file: FileName, offset: u64, buffer: Buf, bytes: usize, durable: bool },

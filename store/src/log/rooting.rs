@@ -48,7 +48,9 @@ impl<A: Buffers> SegmentLog<A> {
         self.cleaning.round.floor = Some(floor);
         self.cleaning.phase = Phase::WritingRoot;
         let root = self.root(floor);
-        let bytes = u64::from(blocks_of(Root::encoded_bytes(root.entries.len()))) * BLOCK_BYTES as u64;
+        let blocks = blocks_of(Root::encoded_bytes(root.entries.len()));
+        self.cleaning.root_blocks = blocks;
+        let bytes = u64::from(blocks) * BLOCK_BYTES as u64;
         let file = self.root_file(root.sequence);
         self.cleaning.pending_root = Some(root);
         self.request(Purpose::Root(FileStep::Create), Op::Create { file, bytes });

@@ -21,6 +21,10 @@ pub struct Segment {
     /// The newest commit of this log in the segment. 0 in segments of earlier generations, whose records were
     /// all read when the log was started.
     pub last_commit: u64,
+    /// Of the file, if this log has made it in this life.
+    pub blocks: u32,
+    /// Of those, without what died with the segment.
+    pub punched_blocks: u32,
     /// How many shards have something in a segment of an earlier generation. The last one deletes the file.
     pub users: Option<Arc<AtomicUsize>>,
 }
@@ -52,7 +56,16 @@ impl Segments {
         if let Some(&number) = self.by_key.get(&(log, sequence)) {
             return number;
         }
-        let segment = Segment { log, sequence, live: 0, sealed: false, last_commit: 0, users: None };
+        let segment = Segment {
+            log,
+            sequence,
+            live: 0,
+            sealed: false,
+            last_commit: 0,
+            blocks: 0,
+            punched_blocks: 0,
+            users: None,
+        };
         // A segment has a file: there are fewer than 2^32.
         let number = u32::try_from(self.slots.insert(segment)).unwrap_or(u32::MAX);
         self.by_key.insert((log, sequence), number);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::StoredBody;
+use super::clean::Cause;
 use super::config::{LogConfig, Mutation};
 use super::engine::SegmentLog;
 use super::erase::{Job, PUNCH_RANGES_MAX, coalesce};
@@ -158,7 +159,7 @@ impl<D: Disk + Sync> Start<'_, D> {
             cleaning,
         );
         log.current_blocks = self.make_first_segment(&log)?;
-        log.begin_round();
+        log.begin_round(Cause::Time);
         while !log.is_based() {
             log.advance(0, &store);
             let mut has_moved = false;

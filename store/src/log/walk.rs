@@ -298,10 +298,12 @@ impl<D: Disk> Walk<'_, D> {
         for recorded in page.records() {
             let Recorded { record, block, .. } = recorded.map_err(StartError::Corrupt)?;
             let Some(&meta) = record.body() else { continue };
-            body.resize(usize::from(meta.bytes), 0);
+            body.resize(blocks_of(usize::from(meta.bytes)) as usize * BLOCK_BYTES, 0);
             let offset = u64::from(block) * BLOCK_BYTES as u64;
             self.disk.read(page.file(), offset, &mut body)?;
-            if BodyMeta::of(&body) != Some(meta) {
+            let (content, rest) = body.split_at(usize::from(meta.bytes));
+            // The rest was written as zeros: other bytes are of a former use of the segment.
+            if BodyMeta::of(content) != Some(meta) || rest.iter().any(|&byte| byte != 0) {
                 return Ok(false);
             }
         }

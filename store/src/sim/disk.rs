@@ -31,6 +31,8 @@ struct SimFile {
     unsynced: Vec<(usize, Vec<u8>)>,
     /// Blocks that take space.
     allocated: Vec<bool>,
+    /// Blocks that were written since the file has its name.
+    written: Vec<bool>,
 }
 
 #[derive(Debug)]
@@ -171,7 +173,12 @@ impl SimDisk {
                 Op::Delete { file } if random.chance(50) => {
                     state.files.remove(&file);
                 }
-                Op::Create { .. } | Op::Delete { .. } | Op::Sync { .. } => {}
+                Op::Reuse { from, file, .. } if random.chance(50) => {
+                    if let Some(renamed) = state.files.remove(&from) {
+                        state.files.insert(file, renamed);
+                    }
+                }
+                Op::Create { .. } | Op::Reuse { .. } | Op::Delete { .. } | Op::Sync { .. } => {}
             }
         }
         for file in state.files.values_mut() {
@@ -224,6 +231,7 @@ impl SimFile {
             now: vec![0; bytes],
             unsynced: Vec::new(),
             allocated: vec![true; bytes.div_ceil(BLOCK_BYTES)],
+            written: vec![false; bytes.div_ceil(BLOCK_BYTES)],
         }
     }
 
@@ -305,6 +313,22 @@ impl State {
                 }
                 self.files.insert(*file, SimFile::zeros(*bytes));
             }
+            Op::Reuse { from, file, bytes } => {
+                let mut renamed = self.files.remove(from).ok_or_else(|| no_file(*from))?;
+                let blocks = usize::try_from(*bytes).unwrap_or(0).div_ceil(BLOCK_BYTES);
+                assert_eq!(renamed.now.len(), blocks * BLOCK_BYTES, "a segment of another size");
+                renamed.written.fill(false);
+                let lacks = renamed.allocated.iter().filter(|allocated| !**allocated).count();
+                let has_space = lacks == 0 || self.used_blocks() + blocks <= self.capacity_blocks;
+                if has_space {
+                    renamed.allocated.fill(true);
+                }
+                let before = self.files.insert(*file, renamed);
+                assert!(before.is_none(), "two segments with one name");
+                if !has_space {
+                    return Err(DiskError::NoSpace);
+                }
+            }
             Op::Write { file, offset, buffer, bytes, durable } => {
                 let file = self.files.get_mut(file).ok_or_else(|| no_file(*file))?;
                 let data = buffer.as_ref().get(..*bytes).unwrap_or_default();
@@ -314,8 +338,12 @@ impl State {
                     offset.is_multiple_of(BLOCK_BYTES) && data.len().is_multiple_of(BLOCK_BYTES),
                     "a write that is not aligned"
                 );
-                assert!(place.iter().all(|&byte| byte == 0), "a block is written twice");
                 place.copy_from_slice(data);
+                for written in
+                    file.written.iter_mut().skip(offset / BLOCK_BYTES).take(data.len() / BLOCK_BYTES)
+                {
+                    assert!(!std::mem::replace(written, true), "a block is written twice");
+                }
                 if *durable {
                     if let Some(place) = file.durable.get_mut(offset..offset + data.len()) {
                         place.copy_from_slice(data);

@@ -102,7 +102,8 @@ impl World {
 
     /// One command of a client.
     pub(crate) fn command(&mut self, delete_percent: u64) -> Result<(), String> {
-        if self.queues.len() < 3 || (self.queues.len() < 40 && self.random.chance(10)) {
+        let queues_max = if self.is_hasty { 4 } else { 40 };
+        if self.queues.len() < 3 || (self.queues.len() < queues_max && self.random.chance(10)) {
             return self.create();
         }
         if self.random.chance(2) && self.services.len() < 12 {
@@ -123,6 +124,9 @@ impl World {
             return Ok(());
         }
         let records = match roll {
+            10..65 if self.is_hasty && self.has_several(&queue) => {
+                self.takes(&queue, QUOTA, |queue, through| Record::Expire { queue, through })
+            }
             0..40 => self.sends(queue),
             40..65 => self.takes(&queue, 1, |queue, id| Record::Take { queue, id }),
             65..68 => {
@@ -206,6 +210,10 @@ impl World {
             records.push(Record::LinkGone { queue });
         }
         records
+    }
+
+    fn has_several(&self, queue: &QueueId) -> bool {
+        self.queue(queue).and_then(Queue::messages).into_iter().flatten().count() > 2
     }
 
     /// Ends the first messages.

@@ -16,9 +16,10 @@ impl World {
     /// appended is there, and the logs still take records.
     pub(crate) fn quiet_end(&mut self) -> Result<(), String> {
         self.has_fault = false;
-        for _ in 0..30 {
+        let steps = if self.is_hasty { 600 } else { 30 };
+        for _ in 0..steps {
             self.command(5)?;
-            self.now_ms += 1;
+            self.now_ms += 1 + self.random.below(2);
             self.turn()?;
         }
         // Something ends in every shard, so that there is a last round everywhere.
@@ -98,6 +99,12 @@ impl World {
                 self.turn()?;
             }
             self.run_until(self.now_ms + 100)?;
+        } else {
+            // A root says so for shards in which nothing ended.
+            for shard in &mut self.shards {
+                shard.log.renew();
+            }
+            self.run_until(self.now_ms + 4_000)?;
         }
         if self.known.iter().any(|known| !known.pending.is_empty()) {
             return Ok(());

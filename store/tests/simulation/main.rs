@@ -86,6 +86,7 @@ fn nothing_is_lost_mixed_or_kept_too_long() {
             total.torn,
             total.rounds,
             total.punched,
+            total.reused,
             total.failed_logs,
             total.corrupt_starts,
             total.refused_bodies,
@@ -95,7 +96,7 @@ fn nothing_is_lost_mixed_or_kept_too_long() {
 }
 
 /// Faults put into the log, and within how many seeds each is found.
-const MUTATIONS: [(Mutation, u64); 19] = [
+const MUTATIONS: [(Mutation, u64); 21] = [
     (Mutation::SkipSync, 150),
     (Mutation::AnswerBeforeSync, 150),
     (Mutation::IgnorePageCrc, 150),
@@ -116,6 +117,8 @@ const MUTATIONS: [(Mutation, u64); 19] = [
     (Mutation::HurryStart, 150),
     (Mutation::IgnoreSyncError, 150),
     (Mutation::SplitBatches, 150),
+    (Mutation::KeepRest, 500),
+    (Mutation::KeepRetired, 500),
 ];
 
 #[test]

@@ -34,6 +34,8 @@ pub struct World {
     pub(crate) services: Vec<ServiceId>,
     /// A fault was given to the disk in this life.
     pub(crate) has_fault: bool,
+    /// Few queues, whose messages are soon taken: whole segments die.
+    pub(crate) is_hasty: bool,
     pub stats: Stats,
 }
 
@@ -50,6 +52,8 @@ pub struct Stats {
     pub torn: u64,
     pub rounds: u64,
     pub punched: u64,
+    /// Segments that were written over.
+    pub reused: u64,
     pub failed_logs: u64,
     pub corrupt_starts: u64,
     pub refused_bodies: u64,
@@ -66,6 +70,7 @@ impl Stats {
         self.torn += other.torn;
         self.rounds += other.rounds;
         self.punched += other.punched;
+        self.reused += other.reused;
         self.failed_logs += other.failed_logs;
         self.corrupt_starts += other.corrupt_starts;
         self.refused_bodies += other.refused_bodies;
@@ -80,12 +85,14 @@ impl World {
             1 => Durability::Off,
             _ => Durability::Always,
         };
+        let is_hasty = random.chance(30);
         let log = LogConfig {
             segment_bytes: BLOCK_BYTES * [32, 64, 64, 128, 256][random.index(5)],
             durability,
-            erase_within_ms: 200 + random.below(4_000),
+            erase_within_ms: 200 + random.below(if is_hasty { 600 } else { 4_000 }),
             pending_bytes_max: 256 << 10,
             replay_pages_max: 4 + random.index(200),
+            reuses_all: random.chance(50),
             mutation,
         };
         let delay_ms_max = [0, 1, 5, 20][random.index(4)];
@@ -102,6 +109,7 @@ impl World {
             queues: Vec::new(),
             services: Vec::new(),
             has_fault: false,
+            is_hasty,
             stats: Stats::default(),
             random,
         }
@@ -212,7 +220,7 @@ impl World {
     }
 
     fn live(&mut self) -> Result<(), String> {
-        let steps = 10 + self.random.below(250);
+        let steps = 10 + self.random.below(if self.is_hasty { 500 } else { 250 });
         let pace = 1 + self.random.below(20);
         let fault_at = self.random.chance(15).then(|| self.random.below(steps));
         let full_at = self.random.chance(25).then(|| self.random.below(steps));
@@ -305,6 +313,7 @@ impl World {
         for shard in &self.shards {
             self.stats.rounds += shard.log.counts().rounds;
             self.stats.punched += shard.log.counts().punched_bytes;
+            self.stats.reused += shard.log.counts().segments_reused;
         }
         self.shards.clear();
         self.disk.crash();
