@@ -8,10 +8,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ringpost_protocol::tls::SEALED_BLOCK_BYTES;
+use ringpost_protocol::tls::provider::provider;
 use ringpost_store::disk::HeapBuffer;
 use ringpost_store::log::BLOCK_BYTES as LOG_BLOCK_BYTES;
 use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
+use rustls::SupportedCipherSuite;
 
 use crate::material::BODY_BYTES;
 use crate::meter::Meter;
@@ -259,9 +261,8 @@ pub fn of_handshake() -> Outcome<Vec<Group>> {
         Group {
             kind: Kind::X25519,
             lines: vec![
-                line("TLS: make a key, agree", 1.0, "tls-exchange")?,
-                line("session: make a key", 1.0, "make-key")?,
-                line("session: agree", 1.0, "agree")?,
+                line("make a key: TLS, session", 2.0, "make-key")?,
+                line("agree: TLS, session", 2.0, "agree")?,
             ],
         },
         Group { kind: Kind::Ed25519, lines: vec![line("sign", 2.0, "ed25519-sign")?] },
@@ -283,6 +284,119 @@ pub fn of_handshake() -> Outcome<Vec<Group>> {
     ])
 }
 
+/// What a handshake takes beyond its floor in any router, of what the floor leaves out.
+#[derive(Clone, Copy, Debug)]
+pub struct Beyond {
+    /// Hashing the handshake of TLS and deriving its keys.
+    pub schedule_us: f64,
+    /// All of the kernel's part, instead of that in the floor, for a thread that serves one connection after the other.
+    pub exchange_us: f64,
+}
+
+pub fn beyond_handshake() -> Outcome<Beyond> {
+    Ok(Beyond { schedule_us: schedule_us()?, exchange_us: exchange_us()? })
+}
+
+/// The key schedule of TLS 1.3 as a router has it (RFC 8446, section 7.1), without resumption and exporters.
+fn schedule_us() -> Outcome<f64> {
+    let provider = provider();
+    let suites = provider.cipher_suites.iter().filter_map(SupportedCipherSuite::tls13);
+    let suite = suites.into_iter().next().ok_or("no cipher suite")?;
+    let (hash, hkdf) = (suite.common.hash_provider, suite.hkdf_provider);
+    let us = samples(|| {
+        let began = Instant::now();
+        for _ in 0..SAMPLE {
+            let mut transcript = hash.start();
+            let mut so_far = |message_bytes: usize| {
+                transcript.update(&[7; 1024][..message_bytes]);
+                transcript.fork_finish()
+            };
+            let info = |label: &[u8], context: &[u8]| [&[0, 32, 18][..], label, &[32], context].concat();
+            let early = hkdf.extract_from_zero_ikm(None);
+            let derived = early.expand_block(&[&info(b"tls13 derived", &[7; 32])[..]]);
+            let hellos = so_far(310);
+            let handshake = hkdf.extract_from_secret(Some(derived.as_ref()), &[9; 32]);
+            let derived = handshake.expand_block(&[&info(b"tls13 derived", &[7; 32])[..]]);
+            let master = hkdf.extract_from_zero_ikm(Some(derived.as_ref()));
+            // Up to the chain, the proof, and each Finished.
+            let [_, until_router, until_client] = [840, 72, 72].map(so_far);
+            for (secret, messages) in [(&handshake, &hellos), (&master, &until_router)] {
+                for label in [b"tls13 c traffic", b"tls13 s traffic"] {
+                    let traffic = secret.expand_block(&[&info(label, messages.as_ref())[..]]);
+                    let traffic = hkdf.expander_for_okm(&traffic);
+                    let (mut key, mut iv) = ([0; 32], [0; 12]);
+                    traffic
+                        .expand_slice(&[&info(b"tls13 key", &[])[..]], &mut key)
+                        .map_err(|_| "a long key")?;
+                    traffic.expand_slice(&[&info(b"tls13 iv", &[])[..]], &mut iv).map_err(|_| "a long IV")?;
+                    std::hint::black_box((key, iv));
+                }
+            }
+            for messages in [&until_router, &until_client] {
+                let traffic = handshake.expand_block(&[&info(b"tls13 traffic", hellos.as_ref())[..]]);
+                let finished = hkdf.expander_for_okm(&traffic);
+                let finished = finished.expand_block(&[&info(b"tls13 finished", &[])[..]]);
+                std::hint::black_box(hkdf.hmac_sign(&finished, messages.as_ref()));
+            }
+        }
+        Ok(began.elapsed())
+    })?;
+    Ok(us / f64::from(SAMPLE))
+}
+
+/// What client and router send in turn until the client closes, in bytes: hellos of TLS, `Finished` and the router's hello,
+/// the client's hello and PING with PONG.
+const EXCHANGE: [(usize, usize); 3] =
+    [(188, 1056), (72, SEALED_BLOCK_BYTES), (2 * SEALED_BLOCK_BYTES, SEALED_BLOCK_BYTES)];
+/// `close_notify`.
+const END_BYTES: usize = 24;
+
+/// The kernel's part of a connection with all that is said on it.
+fn exchange_us() -> Outcome<f64> {
+    const SAMPLES: u32 = 50;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let client = std::thread::spawn(move || -> std::io::Result<()> {
+        let mut bytes = vec![7; 2 * SEALED_BLOCK_BYTES];
+        for _ in 0..SAMPLES * SAMPLE {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            for (to, from) in EXCHANGE {
+                for part in bytes.get(..to).unwrap_or_default().chunks(SEALED_BLOCK_BYTES) {
+                    stream.write_all(part)?;
+                }
+                stream.read_exact(bytes.get_mut(..from).unwrap_or_default())?;
+            }
+            stream.write_all(bytes.get(..END_BYTES).unwrap_or_default())?;
+        }
+        Ok(())
+    });
+    let mut bytes = vec![7; SEALED_BLOCK_BYTES];
+    let mut serve = || {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        for (from, to) in EXCHANGE {
+            for at in (0..from).step_by(SEALED_BLOCK_BYTES) {
+                let part = SEALED_BLOCK_BYTES.min(from - at);
+                stream.read_exact(bytes.get_mut(..part).unwrap_or_default())?;
+            }
+            stream.write_all(bytes.get(..to).unwrap_or_default())?;
+        }
+        stream.read_exact(bytes.get_mut(..END_BYTES).unwrap_or_default())?;
+        Ok(())
+    };
+    let mut taken = Vec::new();
+    for _ in 0..SAMPLES {
+        taken.push(cpu_of(|| (0..SAMPLE).try_for_each(|_| serve()))?);
+    }
+    client.join().map_err(|_| "the client's thread panicked")??;
+    taken.sort_unstable();
+    let quartile = taken.get(taken.len() / 4).map_or(0.0, |taken| taken.as_secs_f64() * 1e6);
+    Ok(quartile / f64::from(SAMPLE))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -297,6 +411,8 @@ mod tests {
         assert!(socket_us().unwrap() > 0.1);
         assert!(accept_us().unwrap() > 0.1);
         assert!(checksum_us(4.0).unwrap() > 0.01);
+        let beyond = beyond_handshake().unwrap();
+        assert!(beyond.schedule_us > 0.1 && beyond.exchange_us > 0.1, "{beyond:?}");
         let folder = tempfile::tempdir().unwrap();
         assert!(write_us(folder.path(), 4.0).unwrap() > 0.1);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -1,6 +1,7 @@
 //! A shard's service and its connections in memory: everything between the sockets and the disk of a router, driven as
 //! `shard/src/runtime` drives it.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use rand_core::SeedableRng;
 use ringpost_protocol::certificate::{CertificateAuthority, RouterCredentials, SigningKey};
 use ringpost_protocol::crypto::block::{BlockOpener, BlockSealer};
 use ringpost_protocol::crypto::{BlockCipher, DhPrivateKey};
-use ringpost_protocol::handshake::{ClientHandshake, RouterHandshake, RouterHello};
+use ringpost_protocol::handshake::{ClientHandshake, RouterHandshake, RouterHello, SessionKeys};
 use ringpost_protocol::keys::DhPublicKey;
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::tls::config::{ALPN_SMP, client_config, server_config_with};
@@ -97,6 +98,7 @@ pub struct Identity {
     credentials: RouterCredentials,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    session_keys: RefCell<SessionKeys>,
 }
 
 impl Identity {
@@ -112,7 +114,7 @@ impl Identity {
         )?;
         let server = server_config_with(&credentials, &[ALPN_SMP], provider_with_x448())?;
         let client = client_config(credentials.ca_fingerprint)?;
-        Ok(Self { credentials, server, client })
+        Ok(Self { credentials, server, client, session_keys: RefCell::default() })
     }
 }
 
@@ -161,14 +163,15 @@ pub fn connect(identity: &Identity, place: u32, meter: &mut Meter) -> Outcome<(C
     let versions = VersionRange::new(SmpVersion::V6, VERSION).ok_or("no versions")?;
     let (mut hello, mut record) = (block(), records());
     // The router's hello.
-    let seed = [u8::try_from(place % 251)?; 32];
+    let seed = u8::try_from(place % 251)?;
     let (handshake, length) = meter.run(|| {
+        let mut session_keys = identity.session_keys.borrow_mut();
         let started = RouterHandshake::start(
             RouterHello {
                 offered: versions,
                 session_id,
                 credentials: &identity.credentials,
-                session_private_key: DhPrivateKey::from_bytes(seed),
+                session_key: session_keys.take(&identity.credentials.key, |bytes| bytes.fill(seed)),
                 web_challenge: None,
             },
             &mut hello,

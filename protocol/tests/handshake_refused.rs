@@ -243,7 +243,7 @@ fn a_challenge_of_the_web_is_signed_from_version_19_on() {
             offered,
             session_id,
             credentials: &credentials,
-            session_private_key: DhPrivateKey::from_bytes([9; 32]),
+            session_key: DhPrivateKey::from_bytes([9; 32]).into(),
             web_challenge,
         };
         RouterHandshake::start(hello, &mut block).unwrap();
@@ -267,7 +267,7 @@ fn a_chain_that_does_not_fit_into_the_block_is_an_error() {
         offered: VersionRange::ALL,
         session_id: SessionId::new(&[8; 32]).unwrap(),
         credentials: &credentials,
-        session_private_key: DhPrivateKey::from_bytes([9; 32]),
+        session_key: DhPrivateKey::from_bytes([9; 32]).into(),
         web_challenge: None,
     };
     assert_eq!(RouterHandshake::start(hello, &mut new_block()).unwrap_err(), HandshakeFailure::TooLarge);

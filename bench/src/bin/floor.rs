@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringpost_bench::Outcome;
-use ringpost_bench::cost::{Group, of_handshake, of_message, stage_us};
+use ringpost_bench::cost::{Beyond, Group, beyond_handshake, of_handshake, of_message, stage_us};
 use ringpost_bench::profile::{Kind, Profiler};
 use ringpost_bench::routers::{Cpu, Router, figure, loadgen, median, programs};
 
@@ -71,13 +71,29 @@ fn run(arguments: &Arguments) -> Outcome {
     let connections = (arguments.seconds * 500).to_string();
     let load = ["--connections", &connections];
     let spent = spend(&programs, "handshake", &load, arguments, folder.path())?;
-    table(&of_handshake()?, &spent);
+    let floor = of_handshake()?;
+    table(&floor, &spent);
     println!("    in memory, without sockets and executor: {:.1} us", stage_us("handshake")?);
+    needed(&floor, &spent)?;
     println!("    {:.0} handshakes a second", spent.rate);
     println!();
     println!("between shards, on one core (two cores add the misses of their caches)");
     println!("    a letter to another shard: {:.2} us", stage_us("mesh-hop")?);
     println!("    a look at an empty lane: {:.1} ns", stage_us("mesh-scan")? * 1e3);
+    Ok(())
+}
+
+/// What the floor of a handshake leaves out, though every router has it.
+fn needed(floor: &[Group], spent: &Spent) -> Outcome {
+    let Beyond { schedule_us, exchange_us } = beyond_handshake()?;
+    let total: f64 = floor.iter().map(Group::us).sum();
+    let kernel: f64 = floor.iter().filter(|group| group.kind == Kind::Kernel).map(Group::us).sum();
+    let needed = total - kernel + schedule_us + exchange_us;
+    println!(
+        "    with the key schedule of TLS ({schedule_us:.1} us) and the kernel's part as a thread of its own has it \
+         ({exchange_us:.1} us): {needed:.1} us, ratio {:.2}",
+        spent.us / needed
+    );
     Ok(())
 }
 

@@ -147,7 +147,7 @@ async fn serve(stream: TcpStream, id: usize, shared: Arc<Shared>) -> Option<()> 
         offered,
         session_id,
         credentials: &shared.credentials,
-        session_private_key: DhPrivateKey::from_bytes(key),
+        session_key: DhPrivateKey::from_bytes(key).into(),
         web_challenge: None,
     };
     let handshake = RouterHandshake::start(hello, &mut block).unwrap();

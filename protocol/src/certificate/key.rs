@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::der::{self, Der, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE};
 use super::pem;
+use crate::crypto::several::ed25519_sign_each;
 use crate::crypto::{awslc, ed448};
 
 /// An algorithm that is none of ours.
@@ -218,6 +219,16 @@ impl SigningKey {
                 .unwrap_or_else(|| key.sign(message).to_bytes())
                 .to_vec(),
             Self::Ed448(key) => key.sign(&[message]).to_vec(),
+        }
+    }
+
+    /// As [`sign`](Self::sign), of each message.
+    pub(super) fn sign_each(&self, messages: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        match self {
+            Self::Ed25519(key) => {
+                ed25519_sign_each(key, messages).iter().map(|signature| signature.to_vec()).collect()
+            }
+            Self::Ed448(_) => messages.iter().map(|message| self.sign(message)).collect(),
         }
     }
 }

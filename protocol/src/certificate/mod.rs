@@ -32,7 +32,7 @@ pub use chain::{
 pub use credentials::{CredentialsError, RouterCredentials};
 pub use generate::{CertificateAuthority, GenerateError, IssuedCertificate, OldCertificate};
 pub use key::{KeyError, SignatureAlgorithm, SigningKey, VerifyingKey};
-pub use signed_key::{SignedKeyError, sign_key, verify_signed_key};
+pub use signed_key::{SignedKeyError, sign_key, sign_keys, verify_signed_key};
 pub use web::{WebCertificate, WebCertificateError};
 
 /// SHA-256 of a certificate's DER.

@@ -26,13 +26,29 @@ pub enum SignedKeyError {
 
 /// Signs `spki`, the `SubjectPublicKeyInfo` of a session key (44 bytes).
 pub fn sign_key(spki: &[u8], key: &SigningKey) -> Vec<u8> {
+    let object = object(spki);
+    let signature = key.sign(&object);
+    signed(object, &signature, key)
+}
+
+/// As [`sign_key`], of each session key. Of many it takes less time.
+pub fn sign_keys(spkis: &[[u8; 44]], key: &SigningKey) -> Vec<Vec<u8>> {
+    let objects: Vec<_> = spkis.iter().map(|spki| object(spki)).collect();
+    let signatures = key.sign_each(&objects);
+    objects.into_iter().zip(signatures).map(|(object, signature)| signed(object, &signature, key)).collect()
+}
+
+fn object(spki: &[u8]) -> Vec<u8> {
     let mut object = Vec::with_capacity(spki.len() + 2);
     der::put(&mut object, SEQUENCE, spki);
-    let signature = key.sign(&object);
+    object
+}
+
+fn signed(object: Vec<u8>, signature: &[u8], key: &SigningKey) -> Vec<u8> {
     let mut bits = Vec::with_capacity(signature.len() + 1);
     // No unused bits.
     bits.push(0);
-    bits.extend_from_slice(&signature);
+    bits.extend_from_slice(signature);
     let mut content = object;
     content.extend_from_slice(&key.algorithm().identifier_der());
     der::put(&mut content, BIT_STRING, &bits);
@@ -89,6 +105,7 @@ mod tests {
             (SigningKey::ed448(&[1; 57]), SigningKey::ed448(&[2; 57]), 173),
         ] {
             let signed = sign_key(&SPKI, &key);
+            assert_eq!(sign_keys(&[SPKI; 9], &key), vec![signed.clone(); 9]);
             assert_eq!(signed.len(), length);
             assert_eq!(verify_signed_key(&signed, &key.verifying_key()), Ok(&SPKI[..]));
             assert_eq!(verify_signed_key(&signed, &other.verifying_key()), Err(SignedKeyError::Signature));

@@ -12,7 +12,8 @@
 //! | [`ids`] | IDs derived from other values |
 //! | `secretbox`, `avx512` | the cipher of boxes, by whatever is fastest here |
 //! | `sha512` | hashes of messages, and those of the chains |
-//! | `edwards25519` | points of Ed25519, for keys that sign often |
+//! | `edwards25519` | points of Ed25519, for keys that sign often and for many multiples of the base point |
+//! | `several` | keys and signatures, several made at once |
 //! | `sodium`, `awslc` | the calls into libsodium and AWS-LC |
 //!
 //! Keys and secrets are erased when dropped and never printed.
@@ -30,6 +31,7 @@ pub mod ed448;
 mod edwards25519;
 pub mod ids;
 mod secretbox;
+pub(crate) mod several;
 pub(crate) mod sha512;
 mod sodium;
 

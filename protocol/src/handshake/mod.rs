@@ -13,6 +13,7 @@
 mod client;
 mod router;
 mod service;
+mod session_key;
 
 use crate::crypto::DhSecret;
 use crate::encoding::{DecodeError, Reader, pad_in_place, unpad};
@@ -27,6 +28,7 @@ pub use service::{
     ServiceCredentials, ServiceHello, ServiceResponse, ServiceRole, VerifiedService, read_service_response,
     write_service_response,
 };
+pub use session_key::{SessionKey, SessionKeys};
 
 /// Why there is no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

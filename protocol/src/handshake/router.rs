@@ -1,8 +1,9 @@
 //! The router's side of the handshake.
 
 use super::service::ServiceHello;
+use super::session_key::SessionKey;
 use super::{HandshakeFailure, encrypts_blocks, read_block, write_block};
-use crate::certificate::{RouterCredentials, sign_key};
+use crate::certificate::RouterCredentials;
 use crate::crypto::{DhPrivateKey, DhSecret};
 use crate::encoding::{Reader, Sink};
 use crate::keys::DhPublicKey;
@@ -19,7 +20,7 @@ pub struct RouterHello<'a> {
     pub session_id: SessionId,
     pub credentials: &'a RouterCredentials,
     /// New for this session.
-    pub session_private_key: DhPrivateKey,
+    pub session_key: SessionKey,
     /// Only for WebSocket sessions: the 32 bytes that the client wants to see signed. Browsers do not show the page
     /// the router's certificate in TLS, so the router proves here that it has the leaf's key (from version 19).
     pub web_challenge: Option<&'a [u8; 32]>,
@@ -57,13 +58,13 @@ pub struct RouterSession<'b> {
 impl RouterHandshake {
     /// Writes the router's hello into `block`.
     pub fn start(hello: RouterHello<'_>, block: &mut [u8; BLOCK_BYTES]) -> Result<Self, HandshakeFailure> {
-        let RouterHello { offered, session_id, credentials, session_private_key, web_challenge } = hello;
+        let RouterHello { offered, session_id, credentials, mut session_key, web_challenge } = hello;
         let mut content = Vec::new();
         offered.write(&mut content);
         content.put_short(session_id.as_ref());
         if offered.max() >= SmpVersion::AUTH_COMMANDS {
             content.put_list(&credentials.chain, |content, der| content.put_large(der));
-            content.put_large(&sign_key(&session_private_key.public().to_der(), &credentials.key));
+            content.put_large(&session_key.signed(&credentials.key));
         }
         if let Some(challenge) = web_challenge
             && offered.max() >= SmpVersion::SERVICE_SUBSCRIPTIONS
@@ -72,7 +73,8 @@ impl RouterHandshake {
             content.put_short(&credentials.key.sign(&signed));
         }
         write_block(&content, block)?;
-        Ok(Self { offered, session_id, identity: credentials.ca_fingerprint, session_private_key })
+        let identity = credentials.ca_fingerprint;
+        Ok(Self { offered, session_id, identity, session_private_key: session_key.private })
     }
 
     /// Takes the client's hello. On an error the connection is closed without an answer.

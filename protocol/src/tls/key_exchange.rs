@@ -4,37 +4,38 @@
 //! apps offer a share of that first, and no other share: without it every connection of a phone costs one more round trip,
 //! for the router's `HelloRetryRequest` and a second hello.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use crrl::x448::{x448, x448_base};
-use rustls::crypto::ring::default_provider;
-use rustls::crypto::{ActiveKeyExchange, SharedSecret, SupportedKxGroup};
+use rustls::crypto::{ActiveKeyExchange, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup};
 use rustls::ffdhe_groups::FfdheGroup;
 use rustls::{Error, NamedGroup, PeerMisbehaved};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::crypto::awslc::{x25519, x25519_base};
+use super::random::FetchedRandom;
+use crate::crypto::awslc::x25519;
+use crate::crypto::several::{at_once, x25519_bases};
 
 pub(super) static X25519: Group<32> =
-    Group { name: NamedGroup::X25519, base: x25519_base, multiply: |point, scalar| x25519(scalar, point) };
+    Group { name: NamedGroup::X25519, make: x25519_pair, multiply: |point, scalar| x25519(scalar, point) };
 
-pub(super) static X448: Group<56> = Group { name: NamedGroup::X448, base: x448_base, multiply: x448 };
+pub(super) static X448: Group<56> = Group { name: NamedGroup::X448, make: x448_pair, multiply: x448 };
 
 /// A curve whose scalars, coordinates and secrets have `N` bytes.
 pub(super) struct Group<const N: usize> {
     name: NamedGroup,
-    /// The public key of a scalar.
-    base: fn(&[u8; N]) -> [u8; N],
+    /// Keys that nobody else has.
+    make: fn() -> Result<Pair<N>, GetRandomFailed>,
     /// A coordinate times a scalar. Zero for a coordinate of low order.
     multiply: fn(&[u8; N], &[u8; N]) -> [u8; N],
 }
 
 impl<const N: usize> SupportedKxGroup for Group<N> {
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        let mut private = Zeroizing::new([0; N]);
-        default_provider().secure_random.fill(&mut *private)?;
-        Ok(Box::new(self.exchange(private)))
+        let Pair { private, public } = (self.make)()?;
+        Ok(Box::new(Exchange { name: self.name, multiply: self.multiply, public, private }))
     }
 
     fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
@@ -46,10 +47,36 @@ impl<const N: usize> SupportedKxGroup for Group<N> {
     }
 }
 
-impl<const N: usize> Group<N> {
-    fn exchange(&self, private: Zeroizing<[u8; N]>) -> Exchange<N> {
-        Exchange { name: self.name, multiply: self.multiply, public: (self.base)(&private), private }
-    }
+/// Keys of an exchange to come.
+struct Pair<const N: usize> {
+    private: Zeroizing<[u8; N]>,
+    public: [u8; N],
+}
+
+thread_local! {
+    /// Made at once with others that were taken.
+    static X25519_AHEAD: RefCell<Vec<Pair<32>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn x25519_pair() -> Result<Pair<32>, GetRandomFailed> {
+    X25519_AHEAD.with_borrow_mut(|ahead| {
+        if let Some(pair) = ahead.pop() {
+            return Ok(pair);
+        }
+        let mut privates = Zeroizing::new(vec![[0; 32]; at_once()]);
+        for private in privates.iter_mut() {
+            FetchedRandom.fill(private)?;
+        }
+        let pairs = privates.iter().zip(x25519_bases(&privates));
+        ahead.extend(pairs.map(|(private, public)| Pair { private: Zeroizing::new(*private), public }));
+        ahead.pop().ok_or(GetRandomFailed)
+    })
+}
+
+fn x448_pair() -> Result<Pair<56>, GetRandomFailed> {
+    let mut private = Zeroizing::new([0; 56]);
+    FetchedRandom.fill(&mut *private)?;
+    Ok(Pair { public: x448_base(&private), private })
 }
 
 impl<const N: usize> fmt::Debug for Group<N> {
@@ -95,11 +122,17 @@ impl<const N: usize> fmt::Debug for Exchange<N> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::HashSet;
+
     use super::*;
 
     fn exchange<const N: usize>(group: &Group<N>, private: &str) -> Box<dyn ActiveKeyExchange> {
         let private: [u8; N] = hex::decode(private).unwrap().try_into().unwrap();
-        Box::new(group.exchange(Zeroizing::new(private)))
+        let (name, multiply) = (group.name, group.multiply);
+        let mut base_point = [0; N];
+        base_point[0] = if N == 32 { 9 } else { 5 };
+        let public = multiply(&base_point, &private);
+        Box::new(Exchange { name, multiply, public, private: Zeroizing::new(private) })
     }
 
     /// RFC 7748, 5.2: scalar, coordinate, result.
@@ -267,9 +300,16 @@ mod tests {
     #[test]
     fn every_exchange_has_new_keys() {
         fn check<const N: usize>(group: &Group<N>, name: NamedGroup) {
-            let [one, other] = [group.start().unwrap(), group.start().unwrap()];
-            assert_eq!((one.group(), one.pub_key().len()), (name, N));
-            assert_ne!(one.pub_key(), other.pub_key());
+            let mut seen = HashSet::new();
+            // More than are made at once.
+            for _ in 0..20 {
+                let [one, other] = [group.start().unwrap(), group.start().unwrap()];
+                assert_eq!((one.group(), one.pub_key().len()), (name, N));
+                assert!(seen.insert(one.pub_key().to_vec()) && seen.insert(other.pub_key().to_vec()));
+                let (of_one, of_other) = (one.pub_key().to_vec(), other.pub_key().to_vec());
+                let (secret, same) = (one.complete(&of_other).unwrap(), other.complete(&of_one).unwrap());
+                assert_eq!(secret.secret_bytes(), same.secret_bytes());
+            }
         }
         check(&X25519, NamedGroup::X25519);
         check(&X448, NamedGroup::X448);

@@ -11,7 +11,7 @@
 //! | [`client_hello`] | which configuration a client needs |
 //! | [`channel`] | one connection: the only module that names rustls' unbuffered API |
 //! | `traffic`, `record` | records after the handshake: protection, key updates, alerts |
-//! | [`provider`], `x448`, `finished` | algorithms; the session identifier, caught during the handshake |
+//! | [`provider`], `key_exchange`, `random`, `finished` | algorithms; the session identifier, caught during the handshake |
 //! | `verifier`, `client_auth`, `signer` | checking and proving the identity of routers and services |
 
 pub mod channel;
@@ -22,6 +22,7 @@ mod error;
 mod finished;
 mod key_exchange;
 pub mod provider;
+mod random;
 mod record;
 mod signer;
 mod traffic;

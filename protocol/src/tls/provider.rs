@@ -8,6 +8,7 @@ use rustls::{SupportedCipherSuite, Tls13CipherSuite};
 
 use super::finished::WatchedHkdf;
 use super::key_exchange::{X448, X25519};
+use super::random::FetchedRandom;
 
 /// The provider of native connections: `TLS_CHACHA20_POLY1305_SHA256` and X25519. A router with it asks a client that
 /// sent a share of another group only (the apps send one of X448) for a second hello.
@@ -29,6 +30,7 @@ fn native(kx_groups: Vec<&'static dyn SupportedKxGroup>) -> CryptoProvider {
     CryptoProvider {
         cipher_suites: watched(cipher_suite::TLS13_CHACHA20_POLY1305_SHA256).into_iter().collect(),
         kx_groups,
+        secure_random: &FetchedRandom,
         ..ring::default_provider()
     }
 }
@@ -41,6 +43,7 @@ pub fn web_provider() -> Arc<CryptoProvider> {
         Arc::new(CryptoProvider {
             cipher_suites: suites.filter_map(watched).collect(),
             kx_groups: vec![&X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+            secure_random: &FetchedRandom,
             ..ring::default_provider()
         })
     });

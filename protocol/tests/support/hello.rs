@@ -99,7 +99,7 @@ impl Case {
             offered,
             session_id: self.session_id(),
             credentials: &self.credentials,
-            session_private_key: private_key(&self.value["server_session_key"]).unwrap(),
+            session_key: private_key(&self.value["server_session_key"]).unwrap().into(),
             web_challenge: None,
         };
         RouterHandshake::start(hello, block).unwrap()

@@ -19,10 +19,7 @@ use super::reader::Receiver;
 use super::shard::Shard;
 use super::tls::Entry;
 use super::{StopMode, farewell, handshake, reader, sys, writer};
-use crate::limits::{
-    HANDSHAKES_PER_ADDRESS_DIVISOR, HANDSHAKES_PER_ADDRESS_MIN, KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS,
-    KEEPALIVE_PROBES,
-};
+use crate::limits::{HANDSHAKES_PER_ADDRESS_DIVISOR, HANDSHAKES_PER_ADDRESS_MIN};
 
 /// After an accept that failed for want of descriptors or memory: trying at once would only burn the processor.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -178,14 +175,9 @@ fn end_handshake(shard: &Shard, address: AddressKey) {
 }
 
 fn open(shard: &Shard, stream: TcpStream, entry: Entry) -> Option<Rc<Connection>> {
-    let options = stream.set_nodelay(true).map_err(io::Error::from).and_then(|()| {
-        sys::close_on_exec(&stream)?;
-        let idle = Duration::from_secs(KEEPALIVE_IDLE_SECS);
-        sys::set_keepalive(&stream, idle, Duration::from_secs(KEEPALIVE_INTERVAL_SECS), KEEPALIVE_PROBES)
-    });
-    if options.is_err() {
-        // The peer is gone already.
-        shard.counters.closed_by_peer.add(1);
+    // All other options it has from its listener.
+    if let Err(error) = sys::close_on_exec(&stream) {
+        tracing::warn!("a connection cannot be kept from other programs: {error}");
         return None;
     }
     let tls = TlsChannel::server(shard.config.tls.of(entry)).ok()?;

@@ -2,13 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use futures_lite::AsyncWrite;
 use futures_lite::future::poll_fn;
 use rand_core::RngCore;
 use ringpost_protocol::crypto::block::BlockCipher;
-use ringpost_protocol::crypto::dh::DhPrivateKey;
 use ringpost_protocol::handshake::{
     HandshakeFailure, RouterHandshake, RouterHello, RouterSession, offered_versions,
 };
@@ -21,19 +20,19 @@ use ringpost_protocol::websocket::http::CHALLENGE_BYTES;
 use super::connection::{Close, Connection};
 use super::reader::Receiver;
 use super::services;
-use super::shard::Shard;
+use super::shard::{Scratch, Shard};
 use super::tls::Entry;
-use super::websocket::{self, seal_block, sealed_bytes_max};
+use super::websocket::{self, seal_block};
 use crate::service::{Session, SessionCounts, SessionService};
 
 /// Establishes the session of a connection. What was received behind the hello stays in the receiver.
 pub async fn run(shard: &Shard, connection: &Connection, receiver: &mut Receiver) -> Result<(), Close> {
     let is_web = tls(shard, connection, receiver).await?;
     let challenge = if is_web { websocket::upgrade(shard, connection, receiver).await? } else { None };
-    let mut sealed = Vec::new();
-    let handshake = hello(shard, connection, challenge.as_ref(), &mut sealed)?;
-    write_all(connection, &sealed).await?;
-    drop(sealed);
+    let (handshake, rest) =
+        poll_fn(|cx| Poll::Ready(say_hello(shard, connection, challenge.as_ref(), cx))).await?;
+    write_all(connection, &rest).await?;
+    drop(rest);
     let received = receiver.block(shard, connection).await?;
     let block = received.buffer.get(received.at..received.at + BLOCK_BYTES).ok_or(Close::HandshakeParse)?;
     let agreed = handshake.client_hello(block).map_err(reason)?;
@@ -45,33 +44,42 @@ pub async fn run(shard: &Shard, connection: &Connection, receiver: &mut Receiver
     Ok(())
 }
 
-/// The router's hello, as TLS records.
-fn hello(
+/// Writes the router's hello from the shard's memory. What the socket does not take is given back.
+fn say_hello(
     shard: &Shard,
     connection: &Connection,
     web_challenge: Option<&[u8; CHALLENGE_BYTES]>,
-    sealed: &mut Vec<u8>,
-) -> Result<RouterHandshake, Close> {
+    cx: &mut Context<'_>,
+) -> Result<(RouterHandshake, Vec<u8>), Close> {
     let mut tls = connection.tls.borrow_mut();
     let mut scratch = shard.scratch.borrow_mut();
+    let Scratch { small, sealed } = &mut *scratch;
     // Old clients without ALPN know no WebSockets.
     let is_websocket = connection.websocket.get().is_some();
     let offered = if is_websocket { VersionRange::ALL } else { offered_versions(tls.alpn()) };
     let offered = offered.intersect(shard.config.versions).ok_or(Close::HandshakeVersion)?;
-    let mut private_key = [0; 32];
-    shard.random.borrow_mut().fill_bytes(&mut private_key);
+    let credentials = &shard.config.credentials;
+    let session_key = shard
+        .session_keys
+        .borrow_mut()
+        .take(&credentials.key, |bytes| shard.random.borrow_mut().fill_bytes(bytes));
     let hello = RouterHello {
         offered,
         session_id: tls.session_id().ok_or(Close::HandshakeTls)?,
-        credentials: &shard.config.credentials,
-        session_private_key: DhPrivateKey::from_bytes(private_key),
+        credentials,
+        session_key,
         web_challenge,
     };
-    let handshake = RouterHandshake::start(hello, &mut scratch.small).map_err(reason)?;
-    sealed.resize(sealed_bytes_max(connection), 0);
-    let length = seal_block(connection, &mut tls, &scratch.small, sealed).map_err(|_| Close::HandshakeTls)?;
-    sealed.truncate(length);
-    Ok(handshake)
+    let handshake = RouterHandshake::start(hello, small).map_err(reason)?;
+    let length = seal_block(connection, &mut tls, small, sealed).map_err(|_| Close::HandshakeTls)?;
+    let sealed = sealed.get(..length).unwrap_or_default();
+    let mut stream = connection.stream.borrow_mut();
+    let written = match Pin::new(&mut *stream).poll_write(cx, sealed) {
+        Poll::Ready(Ok(written)) => written,
+        Poll::Ready(Err(_)) => return Err(connection.closed().unwrap_or(Close::SocketError)),
+        Poll::Pending => 0,
+    };
+    Ok((handshake, sealed.get(written..).unwrap_or_default().to_vec()))
 }
 
 fn establish(connection: &Connection, agreed: RouterSession<'_>, service: Option<Box<SessionService>>) {

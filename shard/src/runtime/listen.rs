@@ -3,10 +3,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::StartError;
+use super::{StartError, sys};
+use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -81,7 +83,16 @@ fn free_address(wanted: SocketAddr) -> io::Result<SocketAddr> {
 /// Gives a socket of another program what ours have.
 fn take_over(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    SockRef::from(listener).listen(BACKLOG)
+    let socket = SockRef::from(listener);
+    prepare_connections(&socket)?;
+    socket.listen(BACKLOG)
+}
+
+/// Connections get these options from the socket that they are accepted from (on Linux): no system calls for each.
+fn prepare_connections(listener: &SockRef<'_>) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)?;
+    let idle = Duration::from_secs(KEEPALIVE_IDLE_SECS);
+    sys::keep_alive(listener, idle, Duration::from_secs(KEEPALIVE_INTERVAL_SECS), KEEPALIVE_PROBES)
 }
 
 fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -92,6 +103,7 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     }
     if reuse_port {
         socket.set_reuse_port(true)?;
+        prepare_connections(&SockRef::from(&socket))?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -135,7 +147,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::net::TcpStream;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
@@ -162,6 +174,35 @@ mod tests {
             .map(|one| std::iter::from_fn(|| one.listener.accept().ok()).count())
             .sum();
         assert_eq!(accepted, clients.len());
+    }
+
+    #[test]
+    fn connections_are_prepared_by_their_listener_also_by_one_of_another_program() {
+        let other = socket("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        other.set_reuse_port(true).unwrap();
+        other.listen(1).unwrap();
+        let other = TcpListener::from(other);
+        let inherited = other.local_addr().unwrap();
+        let listening = listen(&[inherited, "127.0.0.1:0".parse().unwrap()], 1, vec![other]).unwrap();
+        for (one, &address) in listening.of_shards[0].iter().zip(&listening.addresses) {
+            let client = TcpStream::connect(address).unwrap();
+            let end = Instant::now() + Duration::from_secs(30);
+            let accepted = loop {
+                match one.listener.accept() {
+                    Ok((accepted, _)) => break accepted,
+                    Err(error) => assert!(Instant::now() < end, "{error}"),
+                }
+            };
+            let socket = SockRef::from(&accepted);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(KEEPALIVE_IDLE_SECS));
+            assert_eq!(
+                socket.tcp_keepalive_interval().unwrap(),
+                Duration::from_secs(KEEPALIVE_INTERVAL_SECS)
+            );
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+            drop(client);
+        }
     }
 
     #[test]

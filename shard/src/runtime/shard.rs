@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use hashbrown::HashMap;
 use rand_chacha::ChaCha20Rng;
 use ringpost_protocol::command::{Command, QueueRequest};
+use ringpost_protocol::handshake::SessionKeys;
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::tls::{KEY_UPDATE_RECORD_BYTES, SEALED_BLOCK_BYTES};
 use ringpost_protocol::transmission::Transmission;
@@ -126,6 +127,8 @@ pub struct Shard {
     pub log: LogDesk,
     pub relays: RelayDesk,
     pub random: RefCell<ChaCha20Rng>,
+    /// For the next connections.
+    pub session_keys: RefCell<SessionKeys>,
     pub endpoint: RefCell<Endpoint<Posted, SocketBell>>,
     /// Letters that found their lane full, by shard.
     overflow: RefCell<Vec<VecDeque<Posted>>>,
@@ -182,6 +185,7 @@ impl Shard {
             aliases,
             links,
             random: RefCell::new(random),
+            session_keys: RefCell::default(),
             endpoint: RefCell::new(endpoint),
             overflow: RefCell::new((0..shards).map(|_| VecDeque::new()).collect()),
             overflowing: Cell::new(0),

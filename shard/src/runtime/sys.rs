@@ -40,8 +40,13 @@ pub fn close_on_exec(stream: &TcpStream) -> io::Result<()> {
 
 /// Notices peers that vanished without closing, while their connection is idle.
 pub fn set_keepalive(stream: &TcpStream, idle: Duration, interval: Duration, probes: u32) -> io::Result<()> {
+    with_socket(stream, |socket| keep_alive(&socket, idle, interval, probes))
+}
+
+/// As [`set_keepalive`], for connections that will be accepted from this socket.
+pub fn keep_alive(socket: &SockRef<'_>, idle: Duration, interval: Duration, probes: u32) -> io::Result<()> {
     let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
-    with_socket(stream, |socket| socket.set_tcp_keepalive(&keepalive))
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Ends both directions at once; what waits on the socket is woken.

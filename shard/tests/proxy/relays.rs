@@ -79,7 +79,7 @@ impl FakeSession {
             offered: VersionRange::new(SmpVersion(min), SmpVersion(max)).unwrap(),
             session_id: tls.session_id().unwrap(),
             credentials: &credentials,
-            session_private_key: DhPrivateKey::from_bytes([77; 32]),
+            session_key: DhPrivateKey::from_bytes([77; 32]).into(),
             web_challenge: None,
         };
         let mut block = Box::new([0; BLOCK_BYTES]);

@@ -1,18 +1,22 @@
-//! Sums of multiples of two points of edwards25519, with tables of both made ahead: checks of signatures by keys that
-//! sign often.
+//! Points of edwards25519: sums of multiples of two points, with tables of both made ahead, for checks of signatures by keys
+//! that sign often; of many points, for many checks; and several multiples of the base point at once, to make keys and
+//! signatures.
 //!
 //! The curve is that of Ed25519 (RFC 8032, section 5.1): -x² + y² = 1 + dx²y² over the integers modulo 2^255 - 19. A
 //! multiple of a point that is not known before takes 252 doublings. From tables of the point, and of what 51, 102, 153
 //! and 204 doublings make of it, it takes 50. Points are added by the formulas of Hisil, Wong, Carter and Dawson (2008)
 //! for a = -1; the field is crrl's, or four elements at once with AVX-512 IFMA.
 //!
-//! Time hangs on the numbers: for public ones only.
+//! Time hangs on the numbers, which are public, but for [`quick_base_multiples`] and [`quick_public_keys`].
 
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 mod portable;
 
+use std::array::from_fn;
+
 use crrl::field::GF25519 as Element;
+use zeroize::Zeroizing;
 
 /// Doublings from one part of a table to the next.
 const SPAN: usize = 51;
@@ -88,6 +92,52 @@ pub(super) fn quick_sum_is_zero(
     }
 }
 
+/// What [`quick_base_multiples`] and [`quick_public_keys`] make at once.
+pub(super) const MULTIPLES_AT_ONCE: usize = 8;
+
+/// Multiples of the base point by secret numbers, encoded, where several at once take less time: a third, with AVX-512 IFMA.
+/// Numbers are little-endian and below 2^255.
+pub(super) fn quick_base_multiples(
+    numbers: [&[u8; 32]; MULTIPLES_AT_ONCE],
+) -> Option<[[u8; 32]; MULTIPLES_AT_ONCE]> {
+    let points = quick_points(numbers)?;
+    let mut inverses = points.map(|point| point.z);
+    Element::batch_invert(&mut inverses);
+    Some(from_fn(|at| encoded(points[at].x * inverses[at], points[at].y * inverses[at])))
+}
+
+/// The public keys of X25519 that belong to private ones (RFC 7748, section 5), where several at once take less time.
+pub(super) fn quick_public_keys(
+    privates: [&[u8; 32]; MULTIPLES_AT_ONCE],
+) -> Option<[[u8; 32]; MULTIPLES_AT_ONCE]> {
+    let scalars = Zeroizing::new(privates.map(|private| {
+        let mut scalar = *private;
+        scalar[0] &= 0xf8;
+        scalar[31] = scalar[31] & 0x7f | 0x40;
+        scalar
+    }));
+    let points = quick_points(scalars.each_ref())?;
+    // u = (1 + y) / (1 - y), section 4.1. Such a scalar is no multiple of the order, so that y is not 1.
+    let mut inverses = points.map(|point| point.z - point.y);
+    Element::batch_invert(&mut inverses);
+    Some(from_fn(|at| ((points[at].z + points[at].y) * inverses[at]).encode()))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn quick_points(numbers: [&[u8; 32]; MULTIPLES_AT_ONCE]) -> Option<[Point; MULTIPLES_AT_ONCE]> {
+    let cpu = ifma::Ifma::get()?;
+    let mut points = [Point::ZERO; MULTIPLES_AT_ONCE];
+    for (points, numbers) in points.as_chunks_mut().0.iter_mut().zip(numbers.as_chunks().0) {
+        *points = cpu.base_multiples(numbers)?;
+    }
+    Some(points)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn quick_points(_: [&[u8; 32]; MULTIPLES_AT_ONCE]) -> Option<[Point; MULTIPLES_AT_ONCE]> {
+    None
+}
+
 /// Something that should be an encoded point is none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NoPoint;
@@ -148,6 +198,9 @@ struct Point {
 }
 
 impl Point {
+    #[cfg(target_arch = "x86_64")]
+    const ZERO: Self = Self { x: Element::ZERO, y: Element::ONE, z: Element::ONE, t: Element::ZERO };
+
     /// RFC 8032, section 5.1.3, but that y may be 2^255 - 19 or more, and zero may have a sign: as dalek reads keys.
     fn decode(encoded: &[u8; 32]) -> Option<Self> {
         let mut bytes = *encoded;
@@ -169,9 +222,12 @@ impl Point {
     /// RFC 8032, section 5.1.2.
     fn encode(&self) -> [u8; 32] {
         let inverse = Element::ONE / self.z;
-        let x = (self.x * inverse).encode();
-        let mut y = (self.y * inverse).encode();
-        y[31] |= x[0] << 7;
-        y
+        encoded(self.x * inverse, self.y * inverse)
     }
+}
+
+fn encoded(x: Element, y: Element) -> [u8; 32] {
+    let mut encoded = y.encode();
+    encoded[31] |= x.encode()[0] << 7;
+    encoded
 }

@@ -88,7 +88,7 @@ impl Extended {
     }
 
     #[target_feature(enable = "avx512ifma,avx512vl")]
-    fn addend(&self, factors: &AddendFactors) -> Addend {
+    pub(super) fn addend(&self, factors: &AddendFactors) -> Addend {
         Addend(self.spread().times(&factors.0))
     }
 
@@ -115,7 +115,7 @@ impl Extended {
 
     #[target_feature(enable = "avx512ifma,avx512vl")]
     pub(super) fn zero() -> Self {
-        Self::from(&Point { x: Element::ZERO, y: Element::ONE, z: Element::ONE, t: Element::ZERO })
+        Self::from(&Point::ZERO)
     }
 
     /// Appends P, 3P and so on: `1 << (width - 2)`.

@@ -7,15 +7,18 @@
 #![allow(clippy::many_single_char_names, reason = "limbs, and the names that formulas have in their sources")]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi64, _mm256_and_si256, _mm256_extract_epi64, _mm256_madd52hi_epu64,
-    _mm256_madd52lo_epu64, _mm256_mask_add_epi64, _mm256_mask_sub_epi64, _mm256_permutex_epi64,
-    _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_slli_epi64, _mm256_srli_epi64,
+    __m256i, __mmask8, _mm256_add_epi64, _mm256_and_si256, _mm256_extract_epi64, _mm256_madd52hi_epu64,
+    _mm256_madd52lo_epu64, _mm256_mask_add_epi64, _mm256_mask_blend_epi64, _mm256_mask_sub_epi64,
+    _mm256_permutex_epi64, _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_slli_epi64,
+    _mm256_srli_epi64,
 };
 use std::array::from_fn;
 
 use crrl::field::GF25519 as Element;
 
 const MASK_51: u64 = (1 << 51) - 1;
+/// Of an element.
+pub(super) const LIMBS: usize = 5;
 
 /// Four elements: in a register one limb of each.
 #[derive(Clone, Copy, Debug)]
@@ -32,24 +35,53 @@ const fn multiple_of_modulus(times: i64, limb: usize) -> i64 {
     times * if limb == 0 { (1 << 51) - 19 } else { (1 << 51) - 1 }
 }
 
+/// The lowest first. None is above 51 bits.
+pub(super) fn limbs_of(element: &Element) -> [u64; LIMBS] {
+    let bytes = element.encode();
+    from_fn(|limb| {
+        let (byte, bit) = (limb * 51 / 8, limb * 51 % 8);
+        let mut eight = [0; 8];
+        let rest = bytes.get(byte..).unwrap_or_default();
+        let held = rest.len().min(8);
+        eight.get_mut(..held).unwrap_or_default().copy_from_slice(rest.get(..held).unwrap_or_default());
+        u64::from_le_bytes(eight) >> bit & MASK_51
+    })
+}
+
 impl Lanes {
     #[target_feature(enable = "avx512ifma,avx512vl")]
+    #[inline]
+    pub(super) fn zero() -> Self {
+        Self([_mm256_setzero_si256(); LIMBS])
+    }
+
+    #[target_feature(enable = "avx512ifma,avx512vl")]
+    #[inline]
+    pub(super) fn one() -> Self {
+        let [_, b, c, d, e] = Self::zero().0;
+        Self([_mm256_set1_epi64x(1), b, c, d, e])
+    }
+
+    /// With the other's elements in the lanes of the mask.
+    #[target_feature(enable = "avx512ifma,avx512vl")]
+    #[inline]
+    pub(super) fn blended(&self, lanes: __mmask8, other: &Self) -> Self {
+        let ([a, b, c, d, e], [f, g, h, i, j]) = (self.0, other.0);
+        let blend = |from, to| _mm256_mask_blend_epi64(lanes, from, to);
+        Self([blend(a, f), blend(b, g), blend(c, h), blend(d, i), blend(e, j)])
+    }
+
+    /// With this element in the lanes of the mask.
+    #[target_feature(enable = "avx512ifma,avx512vl")]
+    #[inline]
+    pub(super) fn replaced(&self, lanes: __mmask8, by: &[u64; LIMBS]) -> Self {
+        let [a, b, c, d, e] = by.map(|limb| _mm256_set1_epi64x(limb.cast_signed()));
+        self.blended(lanes, &Self([a, b, c, d, e]))
+    }
+
+    #[target_feature(enable = "avx512ifma,avx512vl")]
     pub(super) fn new(elements: [&Element; 4]) -> Self {
-        let limbs = elements.map(|element| {
-            let bytes = element.encode();
-            from_fn::<u64, 5, _>(|limb| {
-                let (byte, bit) = (limb * 51 / 8, limb * 51 % 8);
-                let mut eight = [0; 8];
-                let rest = bytes.get(byte..).unwrap_or_default();
-                let held = rest.len().min(8);
-                eight
-                    .get_mut(..held)
-                    .unwrap_or_default()
-                    .copy_from_slice(rest.get(..held).unwrap_or_default());
-                u64::from_le_bytes(eight) >> bit & MASK_51
-            })
-        });
-        let [a, b, c, d] = limbs;
+        let [a, b, c, d] = elements.map(limbs_of);
         let limb = |limb: usize| {
             let [a, b, c, d] = [a, b, c, d].map(|of| of.get(limb).copied().unwrap_or(0).cast_signed());
             _mm256_set_epi64x(d, c, b, a)

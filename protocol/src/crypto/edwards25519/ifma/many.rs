@@ -78,8 +78,7 @@ fn decode(terms: &[([u8; 32], [u8; 32])]) -> Option<[Point; DECODED_AT_ONCE]> {
     });
     let powers = power(&[Lanes::new([&a, &b, &c, &d]), Lanes::new([&e, &f, &g, &h])]);
     let [low, high] = powers.map(|powers| powers.elements());
-    let mut points =
-        [Point { x: Element::ZERO, y: Element::ONE, z: Element::ONE, t: Element::ZERO }; DECODED_AT_ONCE];
+    let mut points = [Point::ZERO; DECODED_AT_ONCE];
     let powers = low.into_iter().chain(high);
     for ((((point, y), (u, v)), power), (encoded, _)) in
         points.iter_mut().zip(ys).zip(fractions).zip(powers).zip(terms)

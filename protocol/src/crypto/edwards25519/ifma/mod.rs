@@ -5,9 +5,11 @@
 //! | `lanes` | the field: four elements at once |
 //! | `extended` | points: four coordinates at once |
 //! | `tables` | two multiples from tables that were made ahead |
+//! | `fixed` | multiples of the base point by secret numbers, four at once |
 //! | `many` | the sum of many multiples of points that are not known before, decoded eight at once |
 
 mod extended;
+mod fixed;
 mod lanes;
 mod many;
 mod tables;
