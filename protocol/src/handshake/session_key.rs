@@ -46,7 +46,7 @@ impl SessionKeys {
     /// A key of which nobody else has heard, signed by `key`: always the same one. `random` fills bytes from a secure
     /// source.
     pub fn take(&mut self, key: &SigningKey, mut random: impl FnMut(&mut [u8])) -> SessionKey {
-        if let Some(ready) = self.ready.pop() {
+        if let Some(ready) = self.take_last() {
             return ready;
         }
         let mut privates = Zeroizing::new(vec![[0; 32]; at_once()]);
@@ -58,11 +58,19 @@ impl SessionKeys {
             private: DhPrivateKey::from_bytes(*private),
             signed: Some(signed),
         }));
-        match self.ready.pop() {
+        match self.take_last() {
             Some(ready) => ready,
             // Without a processor's help one is made at a time: there is always one.
             None => unreachable!("at least one was made"),
         }
+    }
+
+    /// `Vec::pop` would leave the key's bytes in its place.
+    fn take_last(&mut self) -> Option<SessionKey> {
+        let last = self.ready.last_mut()?;
+        let key = SessionKey { private: last.private.clone(), signed: last.signed.take() };
+        self.ready.truncate(self.ready.len() - 1);
+        Some(key)
     }
 }
 

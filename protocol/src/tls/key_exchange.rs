@@ -60,7 +60,7 @@ thread_local! {
 
 fn x25519_pair() -> Result<Pair<32>, GetRandomFailed> {
     X25519_AHEAD.with_borrow_mut(|ahead| {
-        if let Some(pair) = ahead.pop() {
+        if let Some(pair) = take_last(ahead) {
             return Ok(pair);
         }
         let mut privates = Zeroizing::new(vec![[0; 32]; at_once()]);
@@ -69,8 +69,16 @@ fn x25519_pair() -> Result<Pair<32>, GetRandomFailed> {
         }
         let pairs = privates.iter().zip(x25519_bases(&privates));
         ahead.extend(pairs.map(|(private, public)| Pair { private: Zeroizing::new(*private), public }));
-        ahead.pop().ok_or(GetRandomFailed)
+        take_last(ahead).ok_or(GetRandomFailed)
     })
+}
+
+/// `Vec::pop` would leave the key's bytes in its place.
+fn take_last(ahead: &mut Vec<Pair<32>>) -> Option<Pair<32>> {
+    let last = ahead.last()?;
+    let pair = Pair { private: last.private.clone(), public: last.public };
+    ahead.truncate(ahead.len() - 1);
+    Some(pair)
 }
 
 fn x448_pair() -> Result<Pair<56>, GetRandomFailed> {

@@ -25,9 +25,9 @@ pub(super) struct FetchedRandom;
 
 impl SecureRandom for FetchedRandom {
     fn fill(&self, to: &mut [u8]) -> Result<(), GetRandomFailed> {
-        let system = default_provider().secure_random;
         FETCHED.with_borrow_mut(|fetched| {
             if to.len() > fetched.left {
+                let system = default_provider().secure_random;
                 if to.len() > FETCHED_BYTES {
                     return system.fill(to);
                 }

@@ -43,7 +43,15 @@ pub async fn run(shard: Rc<Shard>, listener: ShardListener, entry: Entry, is_suc
             be_patient(&shard).await;
         }
         match listener.accept().await {
-            Ok(stream) => accepted(&shard, stream, entry, place),
+            Ok(stream) => {
+                // Who waited since before the listener was ours has not its options.
+                if patient_until.is_some_and(|until| Instant::now() < until)
+                    && let Err(error) = sys::prepare(&stream)
+                {
+                    tracing::debug!("options of a connection cannot be set: {error}");
+                }
+                accepted(&shard, stream, entry, place);
+            }
             Err(error) => {
                 shard.counters.accept_errors.add(1);
                 let error = io::Error::from(error);

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 
 use futures_lite::AsyncWrite;
 use futures_lite::future::poll_fn;
-use rand_core::RngCore;
 use ringpost_protocol::crypto::block::BlockCipher;
 use ringpost_protocol::handshake::{
     HandshakeFailure, RouterHandshake, RouterHello, RouterSession, offered_versions,
@@ -59,10 +58,8 @@ fn say_hello(
     let offered = if is_websocket { VersionRange::ALL } else { offered_versions(tls.alpn()) };
     let offered = offered.intersect(shard.config.versions).ok_or(Close::HandshakeVersion)?;
     let credentials = &shard.config.credentials;
-    let session_key = shard
-        .session_keys
-        .borrow_mut()
-        .take(&credentials.key, |bytes| shard.random.borrow_mut().fill_bytes(bytes));
+    let session_key =
+        shard.session_keys.borrow_mut().take(&credentials.key, |bytes| shard.fill_secret(bytes));
     let hello = RouterHello {
         offered,
         session_id: tls.session_id().ok_or(Close::HandshakeTls)?,

@@ -3,12 +3,10 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{StartError, sys};
-use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -84,15 +82,8 @@ fn free_address(wanted: SocketAddr) -> io::Result<SocketAddr> {
 fn take_over(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let socket = SockRef::from(listener);
-    prepare_connections(&socket)?;
+    sys::prepare_connections(&socket)?;
     socket.listen(BACKLOG)
-}
-
-/// Connections get these options from the socket that they are accepted from (on Linux): no system calls for each.
-fn prepare_connections(listener: &SockRef<'_>) -> io::Result<()> {
-    listener.set_tcp_nodelay(true)?;
-    let idle = Duration::from_secs(KEEPALIVE_IDLE_SECS);
-    sys::keep_alive(listener, idle, Duration::from_secs(KEEPALIVE_INTERVAL_SECS), KEEPALIVE_PROBES)
 }
 
 fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -103,7 +94,7 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     }
     if reuse_port {
         socket.set_reuse_port(true)?;
-        prepare_connections(&SockRef::from(&socket))?;
+        sys::prepare_connections(&SockRef::from(&socket))?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -147,7 +138,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::net::TcpStream;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
+
+    use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES};
 
     use super::*;
 

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hashbrown::HashMap;
 use rand_chacha::ChaCha20Rng;
+use rand_core::RngCore;
 use ringpost_protocol::command::{Command, QueueRequest};
 use ringpost_protocol::handshake::SessionKeys;
 use ringpost_protocol::limits::BLOCK_BYTES;
@@ -149,6 +150,15 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// Bytes for a private key: the system's. Who came to know the shard's own generator would know all keys from it, those
+    /// of former sessions too.
+    pub fn fill_secret(&self, to: &mut [u8]) {
+        if let Err(error) = getrandom::fill(to) {
+            tracing::warn!("the system has no random numbers: {error}");
+            self.random.borrow_mut().fill_bytes(to);
+        }
+    }
+
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         id: usize,

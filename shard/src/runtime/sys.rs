@@ -8,6 +8,8 @@ use std::time::Duration;
 use glommio::net::{TcpListener, TcpStream, UnixStream};
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES};
+
 /// Moves a listening socket, bound on the starting thread, into this executor.
 pub fn listener_of_this_executor(listener: std::net::TcpListener) -> TcpListener {
     // SAFETY: the descriptor is a listening TCP socket, and into_raw_fd gives up its ownership.
@@ -38,14 +40,19 @@ pub fn close_on_exec(stream: &TcpStream) -> io::Result<()> {
     with_socket(stream, |socket| socket.set_cloexec(true))
 }
 
-/// Notices peers that vanished without closing, while their connection is idle.
-pub fn set_keepalive(stream: &TcpStream, idle: Duration, interval: Duration, probes: u32) -> io::Result<()> {
-    with_socket(stream, |socket| keep_alive(&socket, idle, interval, probes))
+/// What connections have from a listener of ours, for those that it got when it was another's.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    with_socket(stream, |socket| prepare_connections(&socket))
 }
 
-/// As [`set_keepalive`], for connections that will be accepted from this socket.
-pub fn keep_alive(socket: &SockRef<'_>, idle: Duration, interval: Duration, probes: u32) -> io::Result<()> {
-    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+/// The options of connections. On Linux those that are accepted have them from their listener: no system calls for each.
+pub fn prepare_connections(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    // Peers that vanished without closing are noticed.
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(KEEPALIVE_IDLE_SECS))
+        .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_SECS))
+        .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)
 }
 

@@ -20,6 +20,7 @@ use ringpost_protocol::response::Response;
 use ringpost_protocol::tls::{SessionId, TlsChannel, client_config, no_server_name};
 use ringpost_protocol::transmission::parse_content;
 use ringpost_protocol::version::{SmpVersion, VersionRange};
+use zeroize::Zeroizing;
 
 use super::super::connection::{Close, Connection, Deadline};
 use super::super::handshake;
@@ -30,7 +31,7 @@ use super::super::sys;
 use super::super::tls::Entry;
 use super::desk::{self, NO_KEY};
 use super::dial::{self, Target};
-use crate::limits::{KEEPALIVE_IDLE_SECS, KEEPALIVE_INTERVAL_SECS, KEEPALIVE_PROBES, RELAY_IN_FLIGHT_MAX};
+use crate::limits::RELAY_IN_FLIGHT_MAX;
 use crate::proxy::{
     Answer, Forward, InFlight, Outcome, RelayAnswer, RelayFailure, RelayKeys, Subject, Waiter, count,
     open_response, proxy_error,
@@ -332,11 +333,8 @@ pub async fn establish(
 
 fn prepare(stream: std::net::TcpStream) -> io::Result<glommio::net::TcpStream> {
     stream.set_nonblocking(true)?;
-    stream.set_nodelay(true)?;
     let stream = sys::tcp_stream_of_this_executor(stream);
-    let (idle, interval) =
-        (Duration::from_secs(KEEPALIVE_IDLE_SECS), Duration::from_secs(KEEPALIVE_INTERVAL_SECS));
-    sys::set_keepalive(&stream, idle, interval, KEEPALIVE_PROBES)?;
+    sys::prepare(&stream)?;
     Ok(stream)
 }
 
@@ -367,8 +365,8 @@ async fn agree(
 ) -> Result<(ClientSession, DhPrivateKey), RelayFailure> {
     let received = receiver.block(shard, connection).await.map_err(|_| RelayFailure::Network)?;
     let block = received.buffer.get(received.at..received.at + BLOCK_BYTES).ok_or(RelayFailure::Network)?;
-    let mut private_key = [0; 32];
-    shard.random.borrow_mut().fill_bytes(&mut private_key);
+    let mut private_key = Zeroizing::new([0; 32]);
+    shard.fill_secret(&mut *private_key);
     let mut sealed = Vec::new();
     let agreed = {
         let mut tls = connection.tls.borrow_mut();
@@ -379,7 +377,7 @@ async fn agree(
             session_id: tls.session_id().ok_or(RelayFailure::Network)?,
             identity,
             leaf_key: &leaf_key,
-            session_private_key: Some(DhPrivateKey::from_bytes(private_key)),
+            session_private_key: Some(DhPrivateKey::from_bytes(*private_key)),
             proxy: true,
             service: None,
         };
@@ -391,7 +389,7 @@ async fn agree(
         agreed
     };
     handshake::write_all(connection, &sealed).await.map_err(|_| RelayFailure::Network)?;
-    Ok((agreed, DhPrivateKey::from_bytes(private_key)))
+    Ok((agreed, DhPrivateKey::from_bytes(*private_key)))
 }
 
 /// What clients are told of a session.

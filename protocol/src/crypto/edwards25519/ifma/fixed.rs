@@ -78,6 +78,7 @@ fn table(base: &Point) -> Table {
 
 /// The lowest digit first.
 fn digits(number: &[u8; 32]) -> [i8; DIGITS] {
+    debug_assert!(number[31] < 0x80, "its last digit would be in no table");
     let mut digits = [0_i8; DIGITS];
     for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(number) {
         *pair = [byte & 15, byte >> 4].map(u8::cast_signed);

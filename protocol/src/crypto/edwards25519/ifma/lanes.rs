@@ -16,6 +16,8 @@ use std::array::from_fn;
 
 use crrl::field::GF25519 as Element;
 
+use super::unmasked::unmasked;
+
 const MASK_51: u64 = (1 << 51) - 1;
 /// Of an element.
 pub(super) const LIMBS: usize = 5;
@@ -71,11 +73,11 @@ impl Lanes {
         Self([blend(a, f), blend(b, g), blend(c, h), blend(d, i), blend(e, j)])
     }
 
-    /// With this element in the lanes of the mask.
+    /// With this element in the lanes of the mask. It is read whatever the mask.
     #[target_feature(enable = "avx512ifma,avx512vl")]
     #[inline]
     pub(super) fn replaced(&self, lanes: __mmask8, by: &[u64; LIMBS]) -> Self {
-        let [a, b, c, d, e] = by.map(|limb| _mm256_set1_epi64x(limb.cast_signed()));
+        let [a, b, c, d, e] = by.map(|limb| unmasked(_mm256_set1_epi64x(limb.cast_signed())));
         self.blended(lanes, &Self([a, b, c, d, e]))
     }
 

@@ -3,6 +3,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | `lanes` | the field: four elements at once |
+//! | `unmasked` | how the compiler is kept from reading only what a secret mask wants |
 //! | `extended` | points: four coordinates at once |
 //! | `tables` | two multiples from tables that were made ahead |
 //! | `fixed` | multiples of the base point by secret numbers, four at once |
@@ -13,6 +14,7 @@ mod fixed;
 mod lanes;
 mod many;
 mod tables;
+mod unmasked;
 
 pub(in crate::crypto) use tables::Multiples;
 
