@@ -34,6 +34,7 @@ mod operator;
 mod pace;
 mod reader;
 mod relay;
+mod rouse;
 mod services;
 mod shard;
 mod signal;

@@ -126,6 +126,15 @@ impl Line {
         Self { questions: ArrayQueue::new(LINE_SLOTS), bell, closed: AtomicBool::new(false) }
     }
 
+    /// Wakes the shard. False if it has ended.
+    pub fn rouse(&self) -> bool {
+        let is_open = !self.closed.load(Ordering::SeqCst);
+        if is_open {
+            self.bell.ring();
+        }
+        is_open
+    }
+
     /// Drops the questions, and with them the ends that their answers would come from.
     fn forget(&self) {
         while self.questions.pop().is_some() {}

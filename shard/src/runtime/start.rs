@@ -25,7 +25,7 @@ use super::shard::{Posted, Shard};
 use super::state::{self, DataConfig, Recovered, ShardLog, ShardState};
 use super::stop::{StopMode, StopState};
 use super::tls::{Listener, TlsConfigs, TlsOptions};
-use super::{RouterConfig, accept, log, operator, relay, sweep, sys, worker};
+use super::{RouterConfig, accept, log, operator, relay, rouse, sweep, sys, worker};
 use crate::aliases::Aliases;
 use crate::arena::{Arena, BUFFER_BYTES};
 use crate::counters::{Counters, ListenerCounts};
@@ -316,6 +316,9 @@ impl Router {
                 Ok(Err(error)) => return Err(router.abandon(error)),
                 Err(_) => return Err(router.abandon(StartError::IoUring("an executor ended".into()))),
             }
+        }
+        if let Err(error) = rouse::start(&operator.0) {
+            return Err(router.abandon(StartError::Bell(error.to_string())));
         }
         Ok(router)
     }
