@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 use glommio::timer::sleep;
-use ringpost_store::log::SegmentLog;
+use ringpost_store::log::{ReadRequest, SegmentLog};
 
 use super::disk::{DmaBuffers, ShardDisk};
 use super::pace::Pace;
@@ -265,39 +265,31 @@ pub async fn read_bodies(shard: Rc<Shard>, disk: Rc<ShardDisk>) {
 }
 
 async fn read_body(shard: &Shard, disk: &ShardDisk, fetch: &Fetch) {
-    let mut again = true;
-    loop {
+    for is_last in [false, true] {
         // The file of a message that has left its queue meanwhile may be gone, or be another.
-        if !shard.service.borrow().is_wanted(fetch) {
-            return give(shard, fetch, &[]);
-        }
-        let read = disk.read(&fetch.request).await;
         let is_wanted = shard.service.borrow().is_wanted(fetch);
-        match &read {
-            Ok(blocks) if blocks.len() == fetch.request.bytes || !is_wanted => {
-                // A message is dropped for what is on the disk, not for one read that went wrong.
-                let is_intact = shard.service.borrow().is_intact(fetch, blocks);
-                if is_intact || !is_wanted || !std::mem::take(&mut again) {
-                    return give(shard, fetch, blocks);
-                }
-            }
-            Err(_) if !is_wanted => return give(shard, fetch, &[]),
+        let read = if is_wanted { Some(disk.read(&fetch.request).await) } else { None };
+        let is_wanted = shard.service.borrow().is_wanted(fetch);
+        let blocks: &[u8] = match &read {
+            Some(Ok(blocks)) if blocks.len() == fetch.request.bytes => blocks,
             // The message is in its queue, and its file is not what it was: nothing is known of the others either.
-            Ok(blocks) => {
-                let (file, got, offset) = (fetch.request.file, blocks.len(), fetch.request.offset);
-                let what =
-                    format!("{file} was cut off: {got} bytes at {offset} instead of {}", fetch.request.bytes);
-                return shard.stop.fail_log(what);
+            Some(Ok(blocks)) if is_wanted => {
+                let ReadRequest { file, offset, bytes, .. } = fetch.request;
+                let got = blocks.len();
+                return shard
+                    .stop
+                    .fail_log(format!("{file} was cut off: {got} bytes at {offset} instead of {bytes}"));
             }
-            Err(error) => {
+            Some(Err(error)) if is_wanted => {
                 return shard.stop.fail_log(format!("reading {}: {error}", fetch.request.file));
             }
+            _ => &[],
+        };
+        let mut service = shard.service.borrow_mut();
+        let is_done = service.fetched(fetch, blocks, is_last);
+        shard.after_service(&mut service);
+        if is_done {
+            return;
         }
     }
-}
-
-fn give(shard: &Shard, fetch: &Fetch, blocks: &[u8]) {
-    let mut service = shard.service.borrow_mut();
-    service.fetched(fetch, blocks);
-    shard.after_service(&mut service);
 }

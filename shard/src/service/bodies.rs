@@ -236,14 +236,21 @@ impl<L: Log> Service<L> {
         self.away_at(fetch.queue, fetch.of) == Some(fetch.place)
     }
 
-    /// Whether the blocks of a fetch are what was written.
-    pub fn is_intact(&self, fetch: &Fetch, blocks: &[u8]) -> bool {
-        self.log.body(fetch.place, blocks).is_some()
-    }
-
-    /// The blocks that a fetch gave.
-    pub fn fetched(&mut self, fetch: &Fetch, blocks: &[u8]) {
+    /// The blocks that a fetch gave. False if they are not what was written: they are to be read again, since a message is
+    /// dropped for what is on the disk, not for one read that went wrong. What the last read gives decides.
+    pub fn fetched(&mut self, fetch: &Fetch, blocks: &[u8], is_last: bool) -> bool {
         let Fetch { queue, of, place, .. } = *fetch;
+        let is_wanted = self.is_wanted(fetch) || self.mutated(Mutation::FetchedToFirst);
+        let body = if self.mutated(Mutation::IgnoreBodyCrc) {
+            blocks.get(..place.len())
+        } else if is_wanted {
+            self.log.body(place, blocks)
+        } else {
+            None
+        };
+        if is_wanted && body.is_none() && !is_last && !self.mutated(Mutation::ReadOnce) {
+            return false;
+        }
         let waiters = self.fetching.waiters.remove(&(queue, of == BodyOf::Link)).unwrap_or_default();
         if !self.mutated(Mutation::ForgetWaiters) {
             self.resumable.extend(waiters.conns);
@@ -252,12 +259,7 @@ impl<L: Log> Service<L> {
             peer.fetching = peer.fetching.saturating_sub(1);
         }
         self.counters.bodies_fetched.add(1);
-        if self.is_wanted(fetch) || self.mutated(Mutation::FetchedToFirst) {
-            let body = if self.mutated(Mutation::IgnoreBodyCrc) {
-                blocks.get(..place.len())
-            } else {
-                self.log.body(place, blocks)
-            };
+        if is_wanted {
             match body {
                 Some(bytes) => {
                     let form = Form::Own(bytes.into());
@@ -279,6 +281,7 @@ impl<L: Log> Service<L> {
             self.wake_scan(conn);
             self.move_line(conn);
         }
+        true
     }
 
     /// Where a body is, if it is still the queue's and in the log only.

@@ -36,6 +36,8 @@ pub enum Mutation {
     FetchedToFirst,
     /// Takes what was read as it comes.
     IgnoreBodyCrc,
+    /// Drops a message for the first read that went wrong.
+    ReadOnce,
     /// Keeps a message whose body is damaged.
     KeepDamaged,
     /// Who waits for a body is not told when it is there.

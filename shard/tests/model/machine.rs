@@ -203,7 +203,7 @@ impl Machine {
             let mut blocks = vec![0; fetch.request.bytes];
             let read = self.disk.read(fetch.request.file, fetch.request.offset, &mut blocks);
             read.map_err(|error| format!("a body cannot be read: {error}"))?;
-            service.fetched(&fetch, &blocks);
+            service.fetched(&fetch, &blocks, true);
         }
         let mut goes_on: Vec<ConnRef> = service.take_resumable();
         while let Some(output) = service.next_output() {

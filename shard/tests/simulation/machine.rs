@@ -165,14 +165,22 @@ impl World {
                 blocks.clear();
             }
             let bytes = fetch.request.body_bytes.min(blocks.len());
+            let mut is_last = true;
             if self.random.below(1_000) < self.damage_permille
                 && let Some(tag) = tag_of(&blocks[..bytes]).filter(|tag| *tag > 0)
             {
-                self.stats.damaged += 1;
-                self.model.damaged.insert(tag);
+                // Of the disk, or of this read only.
+                is_last = self.random.chance(50);
+                if is_last {
+                    self.stats.damaged += 1;
+                    self.model.damaged.insert(tag);
+                }
                 blocks[self.random.index(bytes)] ^= 1 << self.random.below(8);
             }
-            self.shards[n].service.fetched(&fetch, &blocks);
+            if !self.shards[n].service.fetched(&fetch, &blocks, is_last) {
+                self.stats.read_again += 1;
+                self.shards[n].reads.push((self.now_ms + 1, fetch));
+            }
             self.after_service(n)?;
         }
         Ok(has_moved)

@@ -97,7 +97,7 @@ fn a_seed_replays_exactly() {
 }
 
 /// Faults put into the service.
-const MUTATIONS: [Mutation; 29] = [
+const MUTATIONS: [Mutation; 30] = [
     Mutation::TellBeforeDurable,
     Mutation::HoldTooLittle,
     Mutation::IgnoreRefusal,
@@ -113,6 +113,7 @@ const MUTATIONS: [Mutation; 29] = [
     Mutation::EvictTooEarly,
     Mutation::FetchedToFirst,
     Mutation::IgnoreBodyCrc,
+    Mutation::ReadOnce,
     Mutation::KeepDamaged,
     Mutation::ForgetWaiters,
     Mutation::ForgetLogMoved,

@@ -65,6 +65,8 @@ pub struct Stats {
     pub fetched: u64,
     pub evicted: u64,
     pub damaged: u64,
+    /// Reads that went wrong once.
+    pub read_again: u64,
     pub expired: u64,
     pub no_space: u64,
     pub failed_logs: u64,
@@ -87,6 +89,7 @@ impl Stats {
         self.fetched += other.fetched;
         self.evicted += other.evicted;
         self.damaged += other.damaged;
+        self.read_again += other.read_again;
         self.expired += other.expired;
         self.no_space += other.no_space;
         self.failed_logs += other.failed_logs;
@@ -96,7 +99,7 @@ impl Stats {
     }
 
     /// What a few thousand runs must all have met.
-    pub fn met(&self) -> [u64; 15] {
+    pub fn met(&self) -> [u64; 16] {
         [
             self.stops,
             self.interrupted_starts,
@@ -107,6 +110,7 @@ impl Stats {
             self.fetched,
             self.evicted,
             self.damaged,
+            self.read_again,
             self.expired,
             self.no_space,
             self.failed_logs,
