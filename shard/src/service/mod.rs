@@ -449,15 +449,17 @@ impl<L: Log> Service<L> {
         }
         let conn = subscription.conn;
         let ignores_credit = self.mutated(Mutation::IgnoreCredit);
-        let needs_fetch = self.is_to_be_fetched(queue_ix);
         let Some(peer) = self.subscribers.known_peer(conn) else { return };
+        let (credit, fetching) = (peer.credit, peer.fetching);
         // What could not be sent is not read either.
-        if (peer.credit == 0 || (needs_fetch && peer.credit <= peer.fetching)) && !ignores_credit {
+        let waits = credit == 0 || (credit <= fetching && self.is_to_be_fetched(queue_ix));
+        if waits && !ignores_credit {
             if !self.mutated(Mutation::ForgetLine) {
                 self.subscribers.wait_for_credit(queue_ix);
             }
             return;
         }
+        let Some(peer) = self.subscribers.known_peer(conn) else { return };
         let session = Arc::clone(&peer.session);
         let Some(message_id) = self.store.first_message(queue_ix).map(|message| message.id) else { return };
         if !self.is_body_here(queue_ix, None) {
