@@ -377,10 +377,7 @@ impl Router {
             self.stop.request(StopMode::Immediate);
             result = result.and(Err(FatalError::Shard { shard, reason }));
         }
-        match self.stop.log_failure() {
-            Some(failure) => Err(FatalError::Log(failure)),
-            None => result,
-        }
+        self.stop.take_failure().map_or(result, Err)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use atomic_waker::AtomicWaker;
 use socket2::Socket;
 
-use super::listen;
+use super::{FatalError, listen};
 
 /// How a router is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +29,8 @@ pub(super) struct StopState {
     pub connections: Arc<AtomicUsize>,
     /// Wakes the sweep of each shard.
     wakers: Vec<AtomicWaker>,
-    /// Why a log has failed.
-    log_failure: Mutex<Option<String>>,
+    /// Why the router cannot go on.
+    failure: Mutex<Option<FatalError>>,
     /// Shards whose clients may be new: they accept, or have handshakes to finish.
     welcoming: AtomicUsize,
     /// A descriptor of each listening socket, which keeps it open without the shards.
@@ -45,7 +45,7 @@ impl StopState {
             mode: AtomicU8::new(StopMode::Run as u8),
             connections: Arc::default(),
             wakers: std::iter::repeat_with(AtomicWaker::new).take(shards).collect(),
-            log_failure: Mutex::default(),
+            failure: Mutex::default(),
         }
     }
 
@@ -69,12 +69,17 @@ impl StopState {
 
     /// A log has failed: nothing may be answered any more.
     pub fn fail_log(&self, why: String) {
-        self.log_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.fail(FatalError::Log(why));
+    }
+
+    /// The router cannot go on. The first failure is what it ends with.
+    pub fn fail(&self, failure: FatalError) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         self.request(StopMode::Immediate);
     }
 
-    pub fn log_failure(&self) -> Option<String> {
-        self.log_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn take_failure(&self) -> Option<FatalError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// A shard gets no new sessions any more. To be said by each, once.

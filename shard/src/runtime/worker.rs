@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_lite::future::poll_fn;
 
-use super::StopMode;
+use super::FatalError;
 use super::bell::Ear;
 use super::pace::Pace;
 use super::relay;
@@ -28,8 +28,8 @@ pub async fn exchange_letters(shard: Rc<Shard>, mut ear: Ear) {
             pace.waited();
             if let Err(error) = ear.listen().await {
                 // A shard that cannot be woken would answer nobody.
-                tracing::error!("the shard cannot hear the others any more: {error}");
-                shard.stop.request(StopMode::Graceful);
+                let reason = format!("it cannot hear the others any more: {error}");
+                shard.stop.fail(FatalError::Shard { shard: shard.id, reason });
                 return;
             }
         }
