@@ -228,6 +228,9 @@ impl<A: Buffers> SegmentLog<A> {
     /// What an operation came to.
     pub fn complete(&mut self, completion: Completion<A::Buffer>) {
         let Completion { token: Token(purpose), result, buffer } = completion;
+        if result == Err(DiskError::NoSpace) {
+            self.release_retired();
+        }
         match purpose {
             Purpose::CommitWrite { block, bytes } => self.commit_written((block, bytes), result, buffer),
             Purpose::CommitSync => self.commit_synced(result),
@@ -412,7 +415,7 @@ impl<A: Buffers> SegmentLog<A> {
         self.punch_rest();
         if let Spare::Ready { blocks, until_ms } = self.spare {
             self.current_blocks = blocks;
-            self.moved_on(until_ms);
+            self.reuse.current_until_ms = until_ms;
         }
         if let Some(segment) = self.segments.get_mut(self.current) {
             segment.sealed = true;

@@ -36,7 +36,7 @@ pub(super) struct Retired {
 pub(super) struct Reuse {
     retired: VecDeque<Retired>,
     /// When nothing of the former content of the current segment may be left. None: it had none.
-    current_until_ms: Option<u64>,
+    pub current_until_ms: Option<u64>,
     /// Of commits, handed to the disk.
     committed_blocks: u64,
     /// The same when the last round began; what came in the time before that, and how long that was.
@@ -112,11 +112,6 @@ impl<A: Buffers> SegmentLog<A> {
         let bytes = u64::from(blocks) * BLOCK_BYTES as u64;
         let file = segment_file(self.log, self.current_sequence + 1);
         self.request(Purpose::Spare(FileStep::Create), Op::Reuse { from: retired.file, file, bytes });
-    }
-
-    /// The log has moved on to another segment.
-    pub(super) fn moved_on(&mut self, until_ms: Option<u64>) {
-        self.reuse.current_until_ms = until_ms;
     }
 
     /// Punches what is behind the last commit of the current segment, if it was used before.

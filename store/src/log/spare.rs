@@ -84,7 +84,6 @@ impl<A: Buffers> SegmentLog<A> {
             // It may have its new name or the old one.
             (FileStep::Create | FileStep::Write, Err(DiskError::NoSpace)) if reused.is_some() => {
                 self.cleaning.jobs.extend(reused.map(|former| Job::delete(former.file)));
-                self.release_retired();
                 self.drop_spare();
             }
             (FileStep::Create, Err(DiskError::NoSpace)) => match smaller(blocks) {
