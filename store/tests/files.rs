@@ -237,7 +237,6 @@ fn taken_messages_leave_files_and_their_space() {
     assert!(occupied <= 40 * 16_384 + 3 * 4 * 4_096, "{occupied}");
 }
 
-/// Five messages in a queue, each in a commit of its own. Gives the segment they are in.
 /// Names and inodes of the segments.
 fn segments(directory: &Path) -> Vec<(String, u64)> {
     let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
@@ -247,12 +246,17 @@ fn segments(directory: &Path) -> Vec<(String, u64)> {
     named.filter(|(name, _)| name.strip_suffix(".seg").is_some()).collect()
 }
 
+/// With time enough to write over what is dead.
+fn patient() -> StartConfig {
+    let mut config = config(1);
+    config.log.erase_within_ms = 8_000;
+    config
+}
+
 #[test]
 fn a_busy_log_writes_over_its_segments_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let disk = FileDisk::new(directory.path());
-    let mut config = config(1);
-    config.log.erase_within_ms = 8_000;
+    let (disk, config) = (FileDisk::new(directory.path()), patient());
     let mut started: Started<BodyPlace> = start(&disk, &config, hasher()).unwrap();
     let shard = &mut started.shards[0];
     let queue = create(shard, 0);
@@ -290,9 +294,7 @@ fn a_busy_log_writes_over_its_segments_and_leaves_nothing() {
 #[test]
 fn a_log_that_writes_over_segments_starts_from_any_moment() {
     let directory = tempfile::tempdir().unwrap();
-    let disk = FileDisk::new(directory.path());
-    let mut config = config(1);
-    config.log.erase_within_ms = 8_000;
+    let (disk, config) = (FileDisk::new(directory.path()), patient());
     let mut now_ms = 0;
     let mut reused = 0;
     let mut expected: VecDeque<u16> = VecDeque::new();
@@ -322,6 +324,7 @@ fn a_log_that_writes_over_segments_starts_from_any_moment() {
     assert!(reused > 30, "{reused}");
 }
 
+/// Five messages in a queue, each in a commit of its own. Gives the segment they are in.
 fn five_messages(disk: &(impl Disk + Sync)) -> FileName {
     let mut started = starts(disk, 1);
     let shard = &mut started.shards[0];
