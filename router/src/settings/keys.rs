@@ -138,7 +138,12 @@ pub const KEYS: &[Key] = &[
     works(RINGPOST, "tls_x448", "on", "Let apps use X448: a round trip less, 0.2 ms of CPU more"),
     works(RINGPOST, "queue_quota", "128", "Messages a queue holds; then its sender gets ERR QUOTA"),
     works(RINGPOST, "unused_queue_days", "off", "Days after which invitations nobody took are deleted"),
-    works(RINGPOST, "connections", "100000", "Connections; more are closed when accepted"),
+    works(
+        RINGPOST,
+        "connections",
+        "100000",
+        "Connections, those to other routers among them; more are closed when accepted",
+    ),
     works(RINGPOST, "connections_per_address", "20000", "Connections from one IPv4 address or IPv6 /64"),
     works(RINGPOST, "handshakes", "2000", "Handshakes under way; more are closed when accepted"),
     works(
