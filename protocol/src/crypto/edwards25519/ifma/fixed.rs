@@ -4,8 +4,8 @@
 #![allow(clippy::many_single_char_names, reason = "the names that the formulas have in their sources")]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_abs_epi64, _mm256_cmpeq_epi64_mask, _mm256_cmplt_epi64_mask, _mm256_set_epi64x,
-    _mm256_set1_epi64x, _mm256_setzero_si256,
+    __m256i, _mm256_abs_epi64, _mm256_add_epi64, _mm256_cmpeq_epi64_mask, _mm256_cmplt_epi64_mask,
+    _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_setzero_si256,
 };
 use std::array::from_fn;
 use std::sync::LazyLock;
@@ -132,7 +132,7 @@ impl Addends {
         let (mut sum, mut difference, mut product) = (Lanes::one(), Lanes::one(), Lanes::zero());
         let mut of_size = _mm256_setzero_si256();
         for [of_sum, of_difference, of_product] in entries {
-            of_size = std::arch::x86_64::_mm256_add_epi64(of_size, _mm256_set1_epi64x(1));
+            of_size = _mm256_add_epi64(of_size, _mm256_set1_epi64x(1));
             let wanted = _mm256_cmpeq_epi64_mask(size, of_size);
             sum = sum.replaced(wanted, of_sum);
             difference = difference.replaced(wanted, of_difference);
