@@ -45,6 +45,8 @@ need_build_tools() {
 need_test_tools() {
     need_build_tools
     command -v openssl >/dev/null 2>&1 || die "openssl is missing, a client in some tests: $(install_hint openssl)"
+    [ -d ../shared/vectors ] ||
+        die "what was recorded from the reference implementation is missing: it belongs beside the repository, in $(dirname "$PWD")/shared/vectors"
 }
 
 # Runs a command under a title and prints how long it took; a failure ends the script with the step's name.
