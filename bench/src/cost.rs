@@ -289,12 +289,14 @@ pub fn of_handshake() -> Outcome<Vec<Group>> {
 pub struct Beyond {
     /// Hashing the handshake of TLS and deriving its keys.
     pub schedule_us: f64,
-    /// All of the kernel's part, instead of that in the floor, for a thread that serves one connection after the other.
+    /// All of the kernel's part, instead of that in the floor, if nothing is ever waited for.
+    pub flights_us: f64,
+    /// The same for a thread that serves one connection after the other, and waits for each message.
     pub exchange_us: f64,
 }
 
 pub fn beyond_handshake() -> Outcome<Beyond> {
-    Ok(Beyond { schedule_us: schedule_us()?, exchange_us: exchange_us()? })
+    Ok(Beyond { schedule_us: schedule_us()?, flights_us: flights_us()?, exchange_us: exchange_us()? })
 }
 
 /// The key schedule of TLS 1.3 as a router has it (RFC 8446, section 7.1), without resumption and exporters.
@@ -350,6 +352,49 @@ const EXCHANGE: [(usize, usize); 3] =
     [(188, 1056), (72, SEALED_BLOCK_BYTES), (2 * SEALED_BLOCK_BYTES, SEALED_BLOCK_BYTES)];
 /// `close_notify`.
 const END_BYTES: usize = 24;
+
+/// The router's calls of the kernel for a connection with all that is said on it, when what they want is there.
+fn flights_us() -> Outcome<f64> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let mut bytes = vec![7; 2 * SEALED_BLOCK_BYTES];
+    let us = samples(|| {
+        let mut spent = Duration::ZERO;
+        for _ in 0..SAMPLE {
+            let mut client = TcpStream::connect(address)?;
+            client.set_nodelay(true)?;
+            let began = Instant::now();
+            let (mut router, _) = listener.accept()?;
+            router.set_nodelay(true)?;
+            spent += began.elapsed();
+            for (to, from) in EXCHANGE {
+                for part in bytes.get(..to).unwrap_or_default().chunks(SEALED_BLOCK_BYTES) {
+                    client.write_all(part)?;
+                }
+                let began = Instant::now();
+                for at in (0..to).step_by(SEALED_BLOCK_BYTES) {
+                    let part = SEALED_BLOCK_BYTES.min(to - at);
+                    router.read_exact(bytes.get_mut(..part).unwrap_or_default())?;
+                }
+                router.write_all(bytes.get(..from).unwrap_or_default())?;
+                spent += began.elapsed();
+                client.read_exact(bytes.get_mut(..from).unwrap_or_default())?;
+            }
+            client.write_all(bytes.get(..END_BYTES).unwrap_or_default())?;
+            client.shutdown(std::net::Shutdown::Write)?;
+            let began = Instant::now();
+            router.read_exact(bytes.get_mut(..END_BYTES).unwrap_or_default())?;
+            let end = router.read(&mut [0])?;
+            drop(router);
+            spent += began.elapsed();
+            if end > 0 {
+                return Err("more than was sent".into());
+            }
+        }
+        Ok(spent)
+    })?;
+    Ok(us / f64::from(SAMPLE))
+}
 
 /// The kernel's part of a connection with all that is said on it.
 fn exchange_us() -> Outcome<f64> {

@@ -69,7 +69,9 @@ impl Kind {
             () if has(&["crc32c"]) => Self::Checksum,
             () if has(&["memcpy", "memmove", "memset", "memcmp", "bcmp"]) => Self::Copies,
             () if has(&["mi_", "malloc", "__rust_alloc", "__rust_dealloc"]) => Self::Allocator,
-            () if has(&["glommio", "io_uring", "uring_", "futures_lite"]) => Self::Runtime,
+            () if has(&["ringpost_shard::executor", "async_task", "io_uring", "uring_", "futures_lite"]) => {
+                Self::Runtime
+            }
             () => Self::Own,
         }
     }
@@ -154,7 +156,7 @@ mod tests {
      0.50%  [.] aws_lc_0_47_0_x25519_public_from_private_s2n_bignum
      1.00%  [.] crc32c::hw_x86_64::crc32c
      2.00%  [.] mi_malloc_aligned
-     3.00%  [.] glommio::executor::LocalExecutor::run
+     3.00%  [.] ringpost_shard::executor::tasks::Tasks::run
      9.00%  [.] ringpost_shard::service::Service<L>::turn
 ";
         let shares = shares(report);
