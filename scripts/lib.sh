@@ -31,14 +31,13 @@ find_cargo() {
     fi
 }
 
-# What a build needs: cargo, a C compiler, make for the bundled libsodium and liburing, and git, which the build of glommio calls.
+# What a build needs: cargo, a C compiler, and make for the bundled libsodium.
 need_build_tools() {
     find_cargo
     [ "$(uname -s)" = Linux ] || die "Ringpost runs on Linux only (io_uring); this is $(uname -s)"
     command -v cargo >/dev/null 2>&1 || die "cargo is missing: install a Rust toolchain, see https://rustup.rs"
     command -v cc >/dev/null 2>&1 || die "a C compiler (cc) is missing: $(install_hint gcc)"
     command -v make >/dev/null 2>&1 || die "make is missing: $(install_hint make)"
-    command -v git >/dev/null 2>&1 || die "git is missing, which the build of glommio calls: $(install_hint git)"
 }
 
 # What the tests need beyond that.

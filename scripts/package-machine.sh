@@ -340,7 +340,7 @@ part_service() {
         fi
     done
     inside systemctl stop smp-server
-    fails_with "too little locked memory" 'LimitMEMLOCK=100K' 8 'locked memory'
+    fails_with "too little locked memory" 'LimitMEMLOCK=16K' 8 'locked memory'
     fails_with "too few descriptors" 'LimitNOFILE=100' 20 'open files'
     fails_with "io_uring refused" 'SystemCallFilter=~io_uring_setup' 9 'io_uring'
     inside sed -i 's/^new_queues *[=:].*/new_queues = perhaps/' /etc/opt/simplex/smp-server.ini

@@ -328,7 +328,7 @@ fn start_error(error: StartError) -> Fatal {
     let message = error.to_string();
     match error {
         StartError::Listen { address, source } => listen::error(address, &source),
-        StartError::LockedMemory { .. } => Fatal::new(Reason::LockedMemory, message),
+        StartError::LockedMemory { .. } | StartError::LockedMemoryTaken { .. } => Fatal::new(Reason::LockedMemory, message),
         StartError::IoUring(_) => Fatal::new(Reason::NoIoUring, message).remedy(
             "On a machine: `sysctl kernel.io_uring_disabled=0`. In a container: the seccomp profile of the package, \
              docs/operations.md has the commands.",
@@ -340,7 +340,7 @@ fn start_error(error: StartError) -> Fatal {
             "`smp-server check` says what is damaged. Restore the directory from a backup, or start with \
              --skip-damaged: what was there is lost then.",
         ),
-        StartError::Log(_) | StartError::LogFiles(_) => Fatal::new(Reason::LogFailed, message)
+        StartError::Log(_) => Fatal::new(Reason::LogFailed, message)
             .remedy("See that the disk works and has space for the log, then start again."),
     }
 }
@@ -364,6 +364,7 @@ mod tests {
             (listen(ErrorKind::AddrInUse), Reason::PortInUse),
             (listen(ErrorKind::PermissionDenied), Reason::PortRefused),
             (memory, Reason::LockedMemory),
+            (StartError::LockedMemoryTaken { limit_bytes: 1 }, Reason::LockedMemory),
             (StartError::IoUring("refused".to_owned()), Reason::NoIoUring),
             (StartError::Tls("bad".to_owned()), Reason::Certificate),
             (StartError::Shards(0), Reason::Config),

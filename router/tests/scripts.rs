@@ -68,10 +68,9 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_missing_build_tool_gets_one_line() {
     for (there, missing) in [
-        (&["cc", "git", "make"][..], "cargo is missing"),
-        (&["cargo", "git", "make"], "(cc) is missing"),
-        (&["cargo", "cc", "git"], "make is missing"),
-        (&["cargo", "cc", "make"], "git is missing"),
+        (&["cc", "make"][..], "cargo is missing"),
+        (&["cargo", "make"], "(cc) is missing"),
+        (&["cargo", "cc"], "make is missing"),
     ] {
         let machine = Machine::new(there);
         for script in ["scripts/run", "scripts/test"] {
@@ -86,7 +85,7 @@ fn a_missing_build_tool_gets_one_line() {
 
 #[test]
 fn budgets_are_not_skipped_without_valgrind() {
-    let machine = Machine::new(&["cargo", "cc", "git", "make"]);
+    let machine = Machine::new(&["cargo", "cc", "make"]);
     let output = machine.run("scripts/bench-check", &[]);
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
@@ -95,7 +94,7 @@ fn budgets_are_not_skipped_without_valgrind() {
 
 #[test]
 fn wrong_options_are_refused() {
-    let machine = Machine::new(&["cargo", "cc", "git", "make"]);
+    let machine = Machine::new(&["cargo", "cc", "make"]);
     for (script, arguments) in [
         ("scripts/run", &["--seconds"][..]),
         ("scripts/run", &["--seconds", "0"]),
@@ -137,7 +136,7 @@ fn wrong_options_are_refused() {
 
 #[test]
 fn parts_that_cannot_run_are_named() {
-    let machine = Machine::new(&["cargo", "cc", "git", "make"]);
+    let machine = Machine::new(&["cargo", "cc", "make"]);
     for (arguments, parts) in
         [(&[][..], &["package", "service", "kernel", "image"][..]), (&["image"], &["image"])]
     {
@@ -154,7 +153,7 @@ fn parts_that_cannot_run_are_named() {
 
 /// A machine on which the build is done: the router is the one of this test run, loadgen is what the test says.
 fn built(loadgen: &str) -> Machine {
-    let machine = Machine::new(&["cargo", "cc", "git", "make"]);
+    let machine = Machine::new(&["cargo", "cc", "make"]);
     symlink(env!("CARGO_BIN_EXE_smp-server"), machine.path("target/release/smp-server")).unwrap();
     machine.script("target/release/loadgen", loadgen);
     machine

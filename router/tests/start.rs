@@ -194,7 +194,7 @@ fn an_address_of_another_machine_has_its_own_exit_code() {
 fn too_little_locked_memory_has_its_own_exit_code() {
     let home = Home::initialized(free_port());
     let mut shell = home.command("sh");
-    shell.args(["-c", "ulimit -l 64 && exec \"$0\" start", env!("CARGO_BIN_EXE_smp-server")]);
+    shell.args(["-c", "ulimit -l 16 && exec \"$0\" start", env!("CARGO_BIN_EXE_smp-server")]);
     let output = shell.output().unwrap();
     let errors = stderr(&output);
     assert_eq!(output.status.code(), Some(8), "{errors}");

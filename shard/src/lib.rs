@@ -9,13 +9,15 @@
 //! | [`aliases`] | where queues live whose IDs another router drew |
 //! | [`links`] | where the queues of short links live |
 //! | [`mesh`] | bounded lanes between shards |
+//! | `executor` | tasks and the ring of one thread |
 //! | [`limits`] | every cap, with its default |
 //! | [`counters`] | what happened, and how often |
-//! | [`runtime`] | executors, sockets, time limits: the only part that names glommio |
+//! | [`runtime`] | executors, sockets, time limits: the only part that knows the executor |
 
 pub mod aliases;
 pub mod arena;
 pub mod counters;
+mod executor;
 pub mod limits;
 pub mod links;
 pub mod mesh;

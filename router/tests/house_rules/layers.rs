@@ -12,12 +12,12 @@ struct Layer {
     below: &'static [&'static str],
     /// Crates of ours that its tests may use besides.
     for_tests: &'static [&'static str],
-    /// May name the runtime of the shards.
-    glommio: bool,
+    /// May use the kernel's rings.
+    io_uring: bool,
 }
 
 const fn layer(name: &'static str, below: &'static [&'static str]) -> Layer {
-    Layer { name, below, for_tests: &[], glommio: false }
+    Layer { name, below, for_tests: &[], io_uring: false }
 }
 
 const LAYERS: &[Layer] = &[
@@ -25,12 +25,11 @@ const LAYERS: &[Layer] = &[
     layer("ringpost-store", &["ringpost-protocol"]),
     Layer {
         for_tests: &["ringpost-client"],
-        glommio: true,
+        io_uring: true,
         ..layer("ringpost-shard", &["ringpost-protocol", "ringpost-store"])
     },
     Layer {
         for_tests: &["ringpost-client"],
-        glommio: true,
         ..layer("ringpost-router", &["ringpost-protocol", "ringpost-store", "ringpost-shard"])
     },
     layer("ringpost-client", &["ringpost-protocol"]),
@@ -95,8 +94,8 @@ pub fn findings(crates: &[Crate]) -> Vec<Finding> {
         };
         for dependency in &package.dependencies {
             let name = dependency.name.as_str();
-            if name == "glommio" && !layer.glommio {
-                broken(format!("{} may not depend on glommio", layer.name));
+            if name == "io-uring" && !layer.io_uring {
+                broken(format!("{} may not depend on io-uring", layer.name));
             }
             let ours = name.starts_with("ringpost-");
             // A crate's tests may switch a feature of the crate itself on.
@@ -119,7 +118,7 @@ fn an_upward_dependency_is_found() {
     };
     let crates = [
         package("ringpost-protocol", "ringpost-store", false),
-        package("ringpost-store", "glommio", false),
+        package("ringpost-store", "io-uring", false),
         package("ringpost-router", "ringpost-client", false),
         package("ringpost-router", "ringpost-client", true),
         package("ringpost-store", "ringpost-store", true),

@@ -121,9 +121,9 @@ pub struct ConfinedName {
 
 pub const CONFINED_NAMES: &[ConfinedName] = &[
     ConfinedName {
-        token: "glommio",
-        homes: &["shard/", "router/"],
-        why: "the runtime is named in shard/ and router/ only",
+        token: "io_uring",
+        homes: &["shard/src/executor/"],
+        why: "the kernel's rings are used in shard/src/executor only",
     },
     ConfinedName {
         token: "unbuffered",
@@ -267,9 +267,9 @@ mod tests {
     #[test]
     fn confined_names_stay_at_home() {
         let source =
-            Source::new("use glommio::Task;\n// glommio in words\nuse rustls::unbuffered::Status;\n");
+            Source::new("use io_uring::IoUring;\n// io_uring in words\nuse rustls::unbuffered::Status;\n");
         assert_eq!(lines(&confined_names("store/src/lib.rs", &source)), [1, 3]);
-        assert_eq!(lines(&confined_names("shard/src/lib.rs", &source)), [3]);
+        assert_eq!(lines(&confined_names("shard/src/executor/ring.rs", &source)), [3]);
         assert_eq!(lines(&confined_names("protocol/src/tls/session.rs", &source)), [1]);
     }
 

@@ -6,19 +6,17 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use glommio::Task;
-use glommio::net::{TcpListener, TcpStream};
-use glommio::timer::sleep;
+use futures_lite::future::yield_now;
 use ringpost_protocol::tls::TlsChannel;
 
 use super::address::{AddressKey, OfAddress};
 use super::connection::{Close, Connection, Deadline};
 use super::listen::ShardListener;
-use super::pace::Pace;
 use super::reader::Receiver;
 use super::shard::Shard;
 use super::tls::Entry;
-use super::{StopMode, farewell, handshake, reader, sys, writer};
+use super::{farewell, handshake, reader, sys, writer};
+use crate::executor::{self, Listener, Stream, Task, sleep};
 use crate::limits::{HANDSHAKES_PER_ADDRESS_DIVISOR, HANDSHAKES_PER_ADDRESS_MIN};
 
 /// After an accept that failed for want of descriptors or memory: trying at once would only burn the processor.
@@ -32,29 +30,27 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Between two looks whether there are fewer handshakes.
 const PATIENCE_STEP: Duration = Duration::from_millis(2);
 
-/// Accepts until the task is cancelled; or, if the router is to hand over, until the next connection has come.
+/// Accepts until the task is cancelled.
 pub async fn run(shard: Rc<Shard>, listener: ShardListener, entry: Entry, is_successor: bool) {
-    let ShardListener { listener, place, kept } = listener;
-    let listener: TcpListener = sys::listener_of_this_executor(listener);
-    let mut pace = Pace::default();
+    let ShardListener { listener, place } = listener;
+    let listener = Listener::new(listener);
     let patient_until = is_successor.then(|| Instant::now() + SUCCESSOR_PATIENCE);
-    while shard.stop.mode() != StopMode::HandOver {
+    loop {
         if patient_until.is_some_and(|until| Instant::now() < until) {
             be_patient(&shard).await;
         }
         match listener.accept().await {
-            Ok(stream) => {
+            Ok((stream, peer)) => {
                 // Who waited since before the listener was ours has not its options.
                 if patient_until.is_some_and(|until| Instant::now() < until)
                     && let Err(error) = sys::prepare(&stream)
                 {
                     tracing::debug!("options of a connection cannot be set: {error}");
                 }
-                accepted(&shard, stream, entry, place);
+                accepted(&shard, stream, peer, entry, place);
             }
             Err(error) => {
                 shard.counters.accept_errors.add(1);
-                let error = io::Error::from(error);
                 // The peer was gone before it was accepted.
                 if error.kind() != io::ErrorKind::ConnectionAborted {
                     tracing::warn!("accepting connections fails: {error}");
@@ -62,9 +58,8 @@ pub async fn run(shard: Rc<Shard>, listener: ShardListener, entry: Entry, is_suc
                 }
             }
         }
-        pace.turn().await;
+        yield_now().await;
     }
-    shard.accepting.borrow_mut().retain(|accepting| *accepting != kept);
 }
 
 /// Waits for handshakes to end, so that no address has all that it may.
@@ -99,13 +94,8 @@ impl Drop for Accepted {
     }
 }
 
-fn accepted(shard: &Rc<Shard>, stream: TcpStream, entry: Entry, place: usize) {
+fn accepted(shard: &Rc<Shard>, stream: Stream, peer: SocketAddr, entry: Entry, place: usize) {
     let counted = Accepted::new(shard, place);
-    let Ok(peer) = stream.peer_addr() else {
-        // It was reset before we looked.
-        shard.counters.closed_by_peer.add(1);
-        return;
-    };
     let Some(address) = admit(shard, peer) else { return };
     if let Some(connection) = open(shard, stream, entry) {
         let shard = Rc::clone(shard);
@@ -182,12 +172,7 @@ fn end_handshake(shard: &Shard, address: AddressKey) {
     }
 }
 
-fn open(shard: &Shard, stream: TcpStream, entry: Entry) -> Option<Rc<Connection>> {
-    // All other options it has from its listener.
-    if let Err(error) = sys::close_on_exec(&stream) {
-        tracing::warn!("a connection cannot be kept from other programs: {error}");
-        return None;
-    }
+fn open(shard: &Shard, stream: Stream, entry: Entry) -> Option<Rc<Connection>> {
     let tls = TlsChannel::server(shard.config.tls.of(entry)).ok()?;
     let at = Instant::now() + Duration::from_secs(shard.config.limits.handshake_secs);
     let deadline = Deadline { at, reason: Close::HandshakeTimeout };
@@ -206,7 +191,7 @@ const TASK_BYTES_MAX: usize = 512;
 
 fn spawn<T: Future + 'static>(task: T) -> Task<T::Output> {
     const { assert!(size_of::<T>() <= TASK_BYTES_MAX, "a connection's task is too large") };
-    glommio::spawn_local(task)
+    executor::spawn_local(task)
 }
 
 /// The life of a connection.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use glommio::net::TcpStream;
 use ringpost_protocol::crypto::block::{BlockOpener, BlockSealer};
 use ringpost_protocol::response::Response;
 use ringpost_protocol::tls::TlsChannel;
@@ -17,6 +16,7 @@ use super::sys;
 use super::tls::Entry;
 use super::websocket::WebSocket;
 use crate::arena::Charge;
+use crate::executor::Stream;
 use crate::outbox::Outbox;
 use crate::proxy::RelayRequest;
 use crate::service::{ConnRef, Session, append};
@@ -68,7 +68,7 @@ impl Forwarding {
 #[derive(Debug)]
 pub struct Connection {
     pub conn: ConnRef,
-    pub stream: RefCell<TcpStream>,
+    pub stream: RefCell<Stream>,
     pub tls: RefCell<TlsChannel>,
     /// It leads to a relay, for which this router is a client. It is always read: who waits for its answers is held back.
     pub is_relay: bool,
@@ -108,7 +108,7 @@ pub struct Connection {
 impl Connection {
     pub fn new(
         conn: ConnRef,
-        stream: TcpStream,
+        stream: Stream,
         tls: TlsChannel,
         entry: Entry,
         handshake: Deadline,

@@ -1,6 +1,5 @@
 //! A shard's log files: commits, bodies, syncs and punching on the shard's own ring; making and deleting files, which is
-//! rare, on a thread that may block. (What ends on another thread wakes the executor in a way that can put it to sleep too
-//! early: see `bell`.)
+//! rare, on a thread that may block.
 
 use std::cell::RefCell;
 use std::io;
@@ -9,28 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use hashbrown::HashMap;
-use ringpost_store::disk::{Disk, FileDisk};
-use ringpost_store::log::{Buffers, Completion, DiskError, FileKind, FileName, Op, ReadRequest, Request};
+use ringpost_store::disk::{Disk, FileDisk, HeapBuffer};
+use ringpost_store::log::{Completion, DiskError, FileName, Op, ReadRequest, Request};
+
+use crate::executor::{self, File, Opening, sleep};
 
 /// Segments that a shard keeps open for reading bodies.
 const READ_FILES_MAX: usize = 32;
-
-/// Buffers for commits, from the memory that is registered with the ring while there is some.
-#[derive(Clone, Debug)]
-pub struct DmaBuffers {
-    /// glommio allocates through a file only.
-    anchor: Rc<DmaFile>,
-}
-
-impl Buffers for DmaBuffers {
-    type Buffer = DmaBuffer;
-
-    fn lend(&mut self, bytes: usize) -> DmaBuffer {
-        self.anchor.alloc_dma_buffer(bytes)
-    }
-}
 
 /// How a file is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,25 +30,17 @@ enum Mode {
 pub struct ShardDisk {
     blocking: Arc<FileDisk>,
     directory: PathBuf,
-    open: RefCell<HashMap<(FileName, Mode), Rc<DmaFile>>>,
+    open: RefCell<HashMap<(FileName, Mode), Rc<File>>>,
 }
 
 impl ShardDisk {
-    /// The disk, and buffers for it. The directory has the files of a log that was started, and is not driven yet.
-    pub async fn open(directory: PathBuf, shard: u16) -> io::Result<(Self, DmaBuffers)> {
-        let blocking = Arc::new(FileDisk::new(&directory));
-        let files = blocking.list().map_err(io::Error::other)?;
-        // Small, so that it is no loss of space if it lives longer than its name. Other shards may be replacing theirs.
-        let own = |file: &FileName| file.kind == FileKind::Root && file.shard == shard;
-        let anchor = files.into_iter().map(|(file, _)| file).filter(own).max();
-        let anchor = anchor.ok_or_else(|| io::Error::other("the log has no root"))?;
-        let anchor = OpenOptions::new().read(true).dma_open(blocking.path(anchor)).await?;
-        let disk = Self { blocking, directory, open: RefCell::default() };
-        Ok((disk, DmaBuffers { anchor: Rc::new(anchor) }))
+    /// The disk of a directory that has the files of a log which was started, and is not driven yet.
+    pub fn new(directory: PathBuf) -> Self {
+        Self { blocking: Arc::new(FileDisk::new(&directory)), directory, open: RefCell::default() }
     }
 
     /// Carries out an operation of the log.
-    pub async fn carry_out(&self, request: Request<DmaBuffer>) -> Completion<DmaBuffer> {
+    pub async fn carry_out(&self, request: Request<HeapBuffer>) -> Completion<HeapBuffer> {
         let Request { token, op } = request;
         let (result, buffer) = match op {
             Op::Write { file, offset, buffer, bytes, durable } => {
@@ -71,7 +48,7 @@ impl ShardDisk {
             }
             Op::Create { file, bytes } => (self.block(Op::Create { file, bytes }).await, None),
             Op::Reuse { from, file, bytes } => {
-                self.forget(from).await;
+                self.forget(from);
                 (self.block(Op::Reuse { from, file, bytes }).await, None)
             }
             Op::Sync { file } => (self.sync(file).await.map_err(DiskError::from), None),
@@ -83,11 +60,11 @@ impl ShardDisk {
 
     async fn block(&self, op: Op<Vec<u8>>) -> Result<(), DiskError> {
         let disk = Arc::clone(&self.blocking);
-        glommio::executor().spawn_blocking(move || disk.perform(&op)).await
+        executor::spawn_blocking(move || disk.perform(&op)).await?
     }
 
     async fn sync(&self, file: FileName) -> io::Result<()> {
-        Ok(self.file(file, Mode::Write).await?.fdatasync().await?)
+        self.file(file, Mode::Write).await?.sync_data().await
     }
 
     async fn punch(&self, file: FileName, ranges: Vec<(u64, u64)>) -> Result<(), DiskError> {
@@ -102,26 +79,19 @@ impl ShardDisk {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(opened.fdatasync().await.map_err(io::Error::from)?)
+        Ok(opened.sync_data().await?)
     }
 
     /// The name goes first, so that a crash leaves no half of a file; then the space, a piece at a time.
     async fn delete(&self, file: FileName) -> Result<(), DiskError> {
-        self.forget(file).await;
+        self.forget(file);
         let path = self.directory.join(file.to_string());
-        let opened = OpenOptions::new().write(true).dma_open(path).await.ok();
-        let bytes = match &opened {
-            // By the file's name, which it has still.
-            Some(opened) => opened.file_size().await.unwrap_or(0),
-            None => 0,
-        };
+        let opened = File::open(&path, Opening::Write).await.ok();
+        let bytes = opened.as_ref().and_then(|opened| opened.bytes().ok()).unwrap_or(0);
         let deleted = self.block(Op::Delete { file }).await;
-        if let Some(opened) = opened {
-            if deleted.is_ok() {
-                // What stays is given back by closing.
-                let _ = give_back(&opened, 0, bytes).await;
-            }
-            let _ = opened.close().await;
+        if let Some(opened) = opened.filter(|_| deleted.is_ok()) {
+            // What stays is given back by closing.
+            let _ = give_back(&opened, 0, bytes).await;
         }
         deleted
     }
@@ -130,77 +100,66 @@ impl ShardDisk {
         &self,
         file: FileName,
         offset: u64,
-        mut buffer: DmaBuffer,
+        buffer: HeapBuffer,
         bytes: usize,
         durable: bool,
-    ) -> (Result<(), DiskError>, Option<DmaBuffer>) {
+    ) -> (Result<(), DiskError>, Option<HeapBuffer>) {
         let opened = match self.file(file, if durable { Mode::DurableWrite } else { Mode::Write }).await {
             Ok(opened) => opened,
             Err(error) => return (Err(error.into()), Some(buffer)),
         };
-        buffer.trim_to_size(bytes.min(buffer.len()));
-        let buffer = Rc::new(buffer);
-        let result = match opened.write_rc_at(Rc::clone(&buffer), offset).await {
+        let (written, buffer) = opened.write_at(buffer, bytes, offset).await;
+        let result = match written {
             Ok(written) if written == bytes => Ok(()),
             // Part of it was written: what stops in the middle has met the end of the space.
             Ok(_) => Err(DiskError::NoSpace),
-            Err(error) => Err(io::Error::from(error).into()),
+            Err(error) => Err(error.into()),
         };
-        // A buffer that was trimmed cannot carry another commit; for the same write it serves again.
-        let again = result.is_err().then(|| Rc::try_unwrap(buffer).ok()).flatten();
-        (result, again)
+        (result, buffer)
     }
 
     /// Reads whole blocks.
-    pub async fn read(&self, request: &ReadRequest) -> io::Result<impl std::ops::Deref<Target = [u8]>> {
+    pub async fn read(&self, request: &ReadRequest) -> io::Result<ReadBlocks> {
         let opened = self.file(request.file, Mode::Read).await?;
-        let read = opened.read_at_aligned(request.offset, request.bytes).await.map_err(io::Error::from)?;
-        Ok(read)
+        let (bytes, buffer) = opened.read_at(HeapBuffer::new(request.bytes), request.offset).await?;
+        Ok(ReadBlocks { buffer, bytes })
     }
 
-    async fn file(&self, file: FileName, mode: Mode) -> io::Result<Rc<DmaFile>> {
+    async fn file(&self, file: FileName, mode: Mode) -> io::Result<Rc<File>> {
         if let Some(opened) = self.open.borrow().get(&(file, mode)) {
             return Ok(Rc::clone(opened));
         }
-        self.make_place(mode).await;
-        let mut options = OpenOptions::new();
-        match mode {
-            Mode::Read => options.read(true),
-            Mode::Write => options.write(true),
-            Mode::DurableWrite => options.write(true).custom_flags(libc::O_DSYNC),
+        self.make_place(mode);
+        let opening = match mode {
+            Mode::Read => Opening::Read,
+            Mode::Write => Opening::Write,
+            Mode::DurableWrite => Opening::DurableWrite,
         };
-        let opened = Rc::new(options.dma_open(self.directory.join(file.to_string())).await?);
+        let opened = Rc::new(File::open(&self.directory.join(file.to_string()), opening).await?);
         let before = self.open.borrow_mut().insert((file, mode), Rc::clone(&opened));
         if let Some(before) = before {
             // Opened twice at the same time.
-            close(before).await;
+            drop(before);
         }
         Ok(opened)
     }
 
     /// Commits go to one segment after the other: of those for writing the last few are enough.
-    async fn make_place(&self, mode: Mode) {
+    fn make_place(&self, mode: Mode) {
         let most = if mode == Mode::Read { READ_FILES_MAX } else { 2 };
-        let oldest = {
-            let mut open = self.open.borrow_mut();
-            let of_mode = open.keys().filter(|(_, other)| *other == mode);
-            if of_mode.clone().count() < most {
-                return;
-            }
-            let oldest = of_mode.min_by_key(|(file, _)| *file).copied();
-            oldest.and_then(|key| open.remove(&key))
-        };
-        if let Some(oldest) = oldest {
-            close(oldest).await;
+        let mut open = self.open.borrow_mut();
+        let of_mode = open.keys().filter(|(_, other)| *other == mode);
+        if of_mode.clone().count() < most {
+            return;
         }
+        let oldest = of_mode.min_by_key(|(file, _)| *file).copied();
+        oldest.and_then(|key| open.remove(&key));
     }
 
-    async fn forget(&self, file: FileName) {
+    /// Closes a file when the last operation on it is done.
+    fn forget(&self, file: FileName) {
         for mode in [Mode::Read, Mode::Write, Mode::DurableWrite] {
-            let opened = self.open.borrow_mut().remove(&(file, mode));
-            if let Some(opened) = opened {
-                close(opened).await;
-            }
+            self.open.borrow_mut().remove(&(file, mode));
         }
     }
 }
@@ -212,22 +171,31 @@ const PIECE_BYTES: u64 = 1 << 20;
 const PIECE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Gives the space of a part of a file back to the file system, which reads as zeros then.
-async fn give_back(file: &DmaFile, offset: u64, bytes: u64) -> io::Result<()> {
+async fn give_back(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
     let end = offset.saturating_add(bytes);
     let mut at = offset;
     while at < end {
         let piece_bytes = PIECE_BYTES.min(end - at);
-        file.deallocate(at, piece_bytes).await?;
+        file.punch(at, piece_bytes).await?;
         at += piece_bytes;
         if at < end {
-            glommio::timer::sleep(PIECE_PAUSE).await;
+            sleep(PIECE_PAUSE).await;
         }
     }
     Ok(())
 }
 
-/// Closes a file when the last operation on it is done.
-async fn close(file: Rc<DmaFile>) {
-    // Data that matters was synced before.
-    let _ = file.close_rc().await;
+/// What a read gave.
+#[derive(Debug)]
+pub struct ReadBlocks {
+    buffer: HeapBuffer,
+    bytes: usize,
+}
+
+impl std::ops::Deref for ReadBlocks {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.buffer.as_ref().get(..self.bytes).unwrap_or_default()
+    }
 }

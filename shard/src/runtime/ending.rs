@@ -2,23 +2,17 @@
 //!
 //! A stop accepts no more at once. To hand its sockets over, a router must lose no connection: of those that wait in the
 //! queues of the kernel the next program takes care, but one that a shard has accepted is its own, and gets its handshake
-//! done. A system call that is to accept a connection, and is cancelled, may have accepted one. So the one that is under way
-//! for each socket is not cancelled but ends with the next connection: that of a client, or one of our own.
+//! done.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-use socket2::Socket;
 
 use super::StopMode;
 use super::connection::{Close, Connection};
 use super::shard::Shard;
 
-/// Between two knocks at sockets that are accepted from; and between two looks otherwise.
-const KNOCK_EVERY: Duration = Duration::from_millis(1);
-const LOOK: Duration = Duration::from_millis(10);
-/// What has not been accepted after this time is cancelled: something keeps the machine from reaching itself.
-const KNOCK_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks.
+pub const LOOK: Duration = Duration::from_millis(10);
 /// What a handshake may take, from accepting on, that the router waits for before it hands over: those of clients far away,
 /// not those of clients that say nothing.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(2);
@@ -28,17 +22,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 enum Step {
     Running,
-    /// The last knocks are kept until the next: some are not through yet.
-    Accepting {
-        until: Instant,
-        knocks: Vec<Socket>,
-    },
-    Handshaking {
-        until: Instant,
-    },
-    Draining {
-        deadline: Instant,
-    },
+    Handshaking { until: Instant },
+    Draining { deadline: Instant },
 }
 
 #[derive(Debug)]
@@ -55,14 +40,6 @@ impl Default for Ending {
 }
 
 impl Ending {
-    /// Until the next look.
-    pub fn wait(&self) -> Duration {
-        match self.step {
-            Step::Accepting { .. } => KNOCK_EVERY,
-            Step::Running | Step::Handshaking { .. } | Step::Draining { .. } => LOOK,
-        }
-    }
-
     /// Does what is to be done at this time. True if the shard has ended.
     pub fn look(&mut self, shard: &Shard, now: Instant, stop_accepting: impl Fn()) -> bool {
         match shard.stop.mode() {
@@ -90,17 +67,8 @@ impl Ending {
     fn hand_over(&mut self, shard: &Shard, now: Instant, stop_accepting: impl Fn()) {
         match &mut self.step {
             Step::Running => {
-                self.step = Step::Accepting { until: now + KNOCK_WITHIN, knocks: Vec::new() };
-            }
-            Step::Accepting { until, knocks } => {
-                let sockets = shard.accepting.borrow().clone();
-                if sockets.is_empty() || now >= *until {
-                    stop_accepting();
-                    self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
-                } else {
-                    // Others get some of them: the kernel spreads them over the sockets of an address.
-                    *knocks = sockets.iter().filter_map(|socket| shard.stop.knock(*socket)).collect();
-                }
+                stop_accepting();
+                self.step = Step::Handshaking { until: now + HANDSHAKE_WITHIN };
             }
             Step::Handshaking { until } => {
                 if now >= *until || shard.handshakes.get() == 0 || !has_young_handshakes(shard) {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_lite::AsyncRead;
 use futures_lite::future::{or, poll_fn};
-use glommio::timer::sleep;
 
 use super::connection::Connection;
 use super::handshake::write_all;
 use super::sys;
+use crate::executor::sleep;
 
 /// How long the peer has to take the last answers and to close its side.
 const LINGER: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 //! this process are used first, since connections wait in their queues.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -27,8 +27,6 @@ pub(super) struct ShardListener {
     pub listener: TcpListener,
     /// Its address, by the place among those of the router.
     pub place: usize,
-    /// Its place in [`Listening::kept`].
-    pub kept: usize,
 }
 
 pub(super) fn listen(
@@ -64,9 +62,8 @@ pub(super) fn listen(
             listeners.push(socket.into());
         }
         for (listener, shard) in listeners.into_iter().zip((0..shards).cycle()) {
-            let kept = listening.kept.len();
             listening.kept.push(listener.try_clone().map_err(fail)?);
-            listening.of_shards[shard].push(ShardListener { listener, place, kept });
+            listening.of_shards[shard].push(ShardListener { listener, place });
         }
         listening.addresses.push(address);
     }
@@ -99,38 +96,6 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-/// Connects to a socket that listens at this address of ours: a system call that accepts there ends. The connection is that of
-/// no client, and ends when what is returned is dropped.
-pub(super) fn knock(listens_at: SocketAddr) -> io::Result<Socket> {
-    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
-    for ip in reachable(listens_at.ip()) {
-        result = begin_to_connect(SocketAddr::new(ip, listens_at.port()));
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
-}
-
-/// Where this machine itself reaches what listens on an address. The IPv6 wildcard takes IPv4 too, and IPv6 may be off.
-fn reachable(ip: IpAddr) -> Vec<IpAddr> {
-    match ip {
-        IpAddr::V4(ip) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
-        IpAddr::V6(ip) if ip.is_unspecified() => vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
-        ip => vec![ip],
-    }
-}
-
-/// Does not wait: if the queue of the listening socket is full, the kernel does not answer.
-fn begin_to_connect(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        _ => Ok(socket),
-    }
 }
 
 #[cfg(test)]
@@ -206,21 +171,5 @@ mod tests {
         let listening = listen(&[address], 2, vec![alone, elsewhere]).unwrap();
         assert_eq!(counts(&listening), [1, 1]);
         TcpStream::connect(other).unwrap_err();
-    }
-
-    #[test]
-    fn whoever_accepts_is_woken_by_knocking() {
-        for wanted in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
-            let listening = listen(&[wanted.parse().unwrap()], 3, Vec::new()).unwrap();
-            let mut waiting: Vec<TcpListener> =
-                listening.of_shards.into_iter().flatten().map(|one| one.listener).collect();
-            let end = Instant::now() + Duration::from_secs(30);
-            while !waiting.is_empty() {
-                let _knock = knock(listening.addresses[0]).unwrap();
-                std::thread::sleep(Duration::from_millis(1));
-                waiting.retain(|listener| listener.accept().is_err());
-                assert!(Instant::now() < end, "{wanted}: {} sockets got nothing", waiting.len());
-            }
-        }
     }
 }

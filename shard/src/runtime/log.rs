@@ -5,19 +5,18 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures_lite::future::or;
-use glommio::timer::sleep;
+use futures_lite::future::{or, yield_now};
+use ringpost_store::disk::HeapBuffers;
 use ringpost_store::log::{ReadRequest, SegmentLog};
 
-use super::disk::{DmaBuffers, ShardDisk};
-use super::pace::Pace;
+use super::disk::ShardDisk;
 use super::shard::Shard;
 use super::signal::Signal;
 use super::state::DiskCompletion;
+use crate::executor::{self, sleep};
 use crate::service::Fetch;
 
-/// After a commit of several messages the next one waits twice as long as that took, so that it is larger, but not longer
-/// than this.
+/// After a commit of several messages the next one waits as long as that took, so that it is larger, but not longer than this.
 const GATHER_MAX: Duration = Duration::from_millis(3);
 /// A commit of fewer bytes that answers wait for is followed at once by the next: there is time enough, and waiting would
 /// only be latency.
@@ -87,25 +86,11 @@ impl LogDesk {
 /// Runs until [`LogDesk::stop`], or until the log has failed.
 pub async fn drive(shard: Rc<Shard>, disk: Rc<ShardDisk>) {
     let mut commits = Commits::default();
-    let mut pace = Pace::default();
     loop {
         let desk = &shard.log;
         let Some(wake) = step(&shard, &disk, &mut commits) else { break };
-        let has_moved = or(
-            async {
-                desk.moved.wait().await;
-                true
-            },
-            async {
-                sleep(wake).await;
-                false
-            },
-        );
-        if has_moved.await {
-            pace.turn().await;
-        } else {
-            pace.waited();
-        }
+        or(desk.moved.wait(), sleep(wake)).await;
+        yield_now().await;
     }
     shard.log.stopped.set();
 }
@@ -122,7 +107,7 @@ struct Commits {
 
 impl Commits {
     /// Notes whether a commit of the log is under way.
-    fn note(&mut self, log: &SegmentLog<DmaBuffers>, shard: &Shard) {
+    fn note(&mut self, log: &SegmentLog<HeapBuffers>, shard: &Shard) {
         let appended_bytes = log.counts().appended_bytes;
         match (self.began, log.is_committing()) {
             (None, true) => {
@@ -134,7 +119,7 @@ impl Commits {
                 let took = began.elapsed();
                 self.began = None;
                 let gathers = self.carries_bytes >= GATHER_FROM_BYTES || !log.is_awaited();
-                self.gather_until = gathers.then(|| Instant::now() + (took * 2).min(GATHER_MAX));
+                self.gather_until = gathers.then(|| Instant::now() + took.min(GATHER_MAX));
                 let micros = usize::try_from(took.as_micros()).unwrap_or(usize::MAX);
                 shard.counters.log_commits.add(1);
                 shard.counters.log_commit_us.add(micros);
@@ -196,7 +181,7 @@ fn step(shard: &Rc<Shard>, disk: &Rc<ShardDisk>, commits: &mut Commits) -> Optio
     // A task runs at once until it first waits: nothing may be borrowed here.
     for request in requests {
         let (shard, disk) = (Rc::clone(shard), Rc::clone(disk));
-        glommio::spawn_local(async move {
+        executor::spawn_local(async move {
             let completion = disk.carry_out(request).await;
             let desk = &shard.log;
             desk.completions.borrow_mut().push(completion);
@@ -251,7 +236,7 @@ pub async fn read_bodies(shard: Rc<Shard>, disk: Rc<ShardDisk>) {
             if let Some(fetch) = fetch {
                 desk.reading.set(desk.reading.get() + 1);
                 let (shard, disk) = (Rc::clone(&shard), Rc::clone(&disk));
-                glommio::spawn_local(async move {
+                executor::spawn_local(async move {
                     read_body(&shard, &disk, &fetch).await;
                     shard.log.reading.set(shard.log.reading.get() - 1);
                     shard.log.fetch_wanted.set();

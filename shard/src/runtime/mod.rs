@@ -1,4 +1,4 @@
-//! The router at run time: shards on glommio executors. The only module that knows the runtime.
+//! The router at run time: what the tasks of a shard do. The only module that knows the executor.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -9,10 +9,9 @@
 //! | `relay` | commands that are forwarded, by this router and to it |
 //! | `services` | clients that receive for many queues under one certificate |
 //! | `shard` | what the tasks of a shard share, and how work moves between shards |
-//! | `worker`, `bell` | the mesh and the queue service |
+//! | `worker` | the mesh and the queue service |
 //! | `state`, `log`, `disk` | loading the state, driving the log, its files |
 //! | `operator` | questions and orders of the operator |
-//! | `pace` | turns of tasks that always have something to do |
 //! | `sweep` | time limits and expiry |
 //! | `stop`, `ending` | asking for the end, and how a shard comes to it |
 //! | `tls` | what is spoken where, TLS configurations |
@@ -21,7 +20,6 @@
 
 mod accept;
 mod address;
-mod bell;
 mod connection;
 mod disk;
 mod ending;
@@ -31,10 +29,8 @@ mod inherited;
 mod listen;
 mod log;
 mod operator;
-mod pace;
 mod reader;
 mod relay;
-mod rouse;
 mod services;
 mod shard;
 mod signal;

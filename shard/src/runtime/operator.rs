@@ -10,17 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::queue::ArrayQueue;
-use glommio::timer::sleep;
+use futures_lite::future::yield_now;
 use ringpost_store::{IdHasher, Log, PartitionMap, QueueId};
 
 use super::InactiveClients;
-use super::bell::{Ear, SocketBell};
-use super::pace::Pace;
 use super::shard::Shard;
 use crate::aliases::Aliases;
 use crate::counters::{Counters, ListenerCounts};
+use crate::executor::{Bell, Ear, sleep};
 use crate::links::LinkDirectory;
-use crate::mesh::Bell;
 use crate::service::{
     ACTIVITY_STEP_QUEUES, ActiveQueue, DayCounts, QueueAction, QueueReport, Refused, ServiceChange,
     SubscriptionReport,
@@ -110,7 +108,7 @@ enum Question {
 /// A shard's end of its line.
 pub(super) struct Line {
     questions: ArrayQueue<Question>,
-    bell: SocketBell,
+    bell: Arc<Bell>,
     /// Nobody answers any more.
     closed: AtomicBool,
 }
@@ -122,17 +120,8 @@ impl std::fmt::Debug for Line {
 }
 
 impl Line {
-    pub fn new(bell: SocketBell) -> Self {
+    pub fn new(bell: Arc<Bell>) -> Self {
         Self { questions: ArrayQueue::new(LINE_SLOTS), bell, closed: AtomicBool::new(false) }
-    }
-
-    /// Wakes the shard. False if it has ended.
-    pub fn rouse(&self) -> bool {
-        let is_open = !self.closed.load(Ordering::SeqCst);
-        if is_open {
-            self.bell.ring();
-        }
-        is_open
     }
 
     /// Drops the questions, and with them the ends that their answers would come from.
@@ -319,7 +308,8 @@ fn receive_all<T>(
 }
 
 /// Answers questions until the task is cancelled. Who asks may be gone.
-pub(super) async fn answer(shard: Rc<Shard>, line: Arc<Line>, mut ear: Ear) {
+pub(super) async fn answer(shard: Rc<Shard>, line: Arc<Line>) {
+    let ear = Ear::new(Arc::clone(&line.bell));
     // Whoever asks a shard that has ended is told so.
     let _ends = Ends(Arc::clone(&line));
     loop {
@@ -346,9 +336,7 @@ pub(super) async fn answer(shard: Rc<Shard>, line: Arc<Line>, mut ear: Ear) {
                 }
             }
         }
-        if ear.listen().await.is_err() {
-            return;
-        }
+        ear.listen().await;
     }
 }
 
@@ -392,7 +380,6 @@ async fn describe_clients(shard: &Shard, answer: &Sender<Vec<ClientReport>>) {
     let (now, time) = (Instant::now(), SystemTime::now());
     let at =
         |instant: Instant| time.checked_sub(now.saturating_duration_since(instant)).unwrap_or(UNIX_EPOCH);
-    let mut pace = Pace::default();
     let mut place = 0;
     while place < shard.connections.borrow().capacity() {
         let step: Vec<ClientReport> = {
@@ -420,14 +407,13 @@ async fn describe_clients(shard: &Shard, answer: &Sender<Vec<ClientReport>>) {
         if !step.is_empty() && answer.send(step).is_err() {
             return;
         }
-        pace.turn().await;
+        yield_now().await;
     }
     let _ = answer.send(Vec::new());
 }
 
 /// Counts the connections of clients by what they have.
 async fn count_clients(shard: &Shard, mut report: SubscriptionReport) -> SubscriptionReport {
-    let mut pace = Pace::default();
     let mut place = 0;
     while place < shard.connections.borrow().capacity() {
         {
@@ -442,13 +428,12 @@ async fn count_clients(shard: &Shard, mut report: SubscriptionReport) -> Subscri
             }
         }
         place += COUNT_STEP;
-        pace.turn().await;
+        yield_now().await;
     }
     report
 }
 
 async fn list_active(shard: &Shard, answer: &Sender<Vec<ActiveQueue>>) {
-    let mut pace = Pace::default();
     let mut place = 0;
     loop {
         let (step, places) = {
@@ -464,7 +449,7 @@ async fn list_active(shard: &Shard, answer: &Sender<Vec<ActiveQueue>>) {
         if place >= places {
             break;
         }
-        pace.turn().await;
+        yield_now().await;
     }
     let _ = answer.send(Vec::new());
 }

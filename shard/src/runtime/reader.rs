@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_lite::AsyncRead;
-use futures_lite::future::poll_fn;
+use futures_lite::future::{poll_fn, yield_now};
 use ringpost_protocol::error::ErrorType;
 use ringpost_protocol::limits::BLOCK_BYTES;
 use ringpost_protocol::response::Response;
@@ -18,7 +18,6 @@ use ringpost_protocol::transmission::{Format, parse_content};
 use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
-use super::pace::Pace;
 use super::relay;
 use super::services::{self, Subscribe};
 use super::shard::Shard;
@@ -46,9 +45,6 @@ pub struct Receiver {
     begun: bool,
     /// Records opened since the last block.
     pub(super) records: usize,
-    /// The receiver has waited for the socket since this was cleared.
-    waited: bool,
-    pace: Pace,
 }
 
 /// A transport block, decrypted by TLS, at `at` of its buffer.
@@ -84,7 +80,7 @@ impl Receiver {
             self.read(shard, connection).await?;
             if connection.websocket.get().is_some() {
                 // Pings are no blocks: a flood of them must not hold up others.
-                self.pace.turn().await;
+                yield_now().await;
             }
         }
     }
@@ -251,12 +247,7 @@ impl Receiver {
     /// Reads more bytes, as many as the next record needs. Waits while the connection or the shard has enough to do.
     /// While nothing has arrived no buffer is held.
     pub async fn read(&mut self, shard: &Shard, connection: &Connection) -> Result<(), Close> {
-        poll_fn(|cx| {
-            let read = self.poll_read(shard, connection, cx);
-            self.waited |= read.is_pending();
-            read
-        })
-        .await
+        poll_fn(|cx| self.poll_read(shard, connection, cx)).await
     }
 
     fn poll_read(
@@ -332,7 +323,6 @@ fn is_held_back(shard: &Shard, connection: &Connection) -> bool {
 /// Receives the commands of an established session until the connection ends.
 pub async fn run(shard: &Rc<Shard>, connection: &Rc<Connection>, receiver: &mut Receiver) -> Close {
     let Some(session) = connection.session.get() else { return Close::HandshakeParse };
-    let mut pace = Pace::default();
     loop {
         let block = match receiver.block(shard, connection).await {
             Ok(block) => block,
@@ -344,10 +334,7 @@ pub async fn run(shard: &Rc<Shard>, connection: &Rc<Connection>, receiver: &mut 
         if let Err(reason) = receive(shard, connection, session, block).await {
             return reason;
         }
-        if std::mem::take(&mut receiver.waited) {
-            pace.waited();
-        }
-        pace.turn().await;
+        yield_now().await;
     }
 }
 

@@ -21,12 +21,12 @@ use ringpost_store::{IdHasher, PartitionMap};
 use slab::Slab;
 
 use super::address::{AddressKey, OfAddress};
-use super::bell::SocketBell;
 use super::connection::Connection;
 use super::{InactiveClients, RouterConfig, StopState, relay};
 use crate::aliases::Aliases;
 use crate::arena::Arena;
 use crate::counters::{Counters, ListenerCounts};
+use crate::executor::Bell;
 use crate::limits::{BLOCKS_PER_WRITE, COMMANDS_PER_TURN};
 use crate::links::LinkDirectory;
 use crate::mesh::Endpoint;
@@ -130,7 +130,7 @@ pub struct Shard {
     pub random: RefCell<ChaCha20Rng>,
     /// For the next connections.
     pub session_keys: RefCell<SessionKeys>,
-    pub endpoint: RefCell<Endpoint<Posted, SocketBell>>,
+    pub endpoint: RefCell<Endpoint<Posted, Arc<Bell>>>,
     /// Letters that found their lane full, by shard.
     overflow: RefCell<Vec<VecDeque<Posted>>>,
     overflowing: Cell<usize>,
@@ -140,8 +140,6 @@ pub struct Shard {
     next_generation: Cell<u32>,
     pub by_address: RefCell<HashMap<AddressKey, OfAddress>>,
     pub handshakes: Cell<usize>,
-    /// Listening sockets that are accepted from, by their places among those that the router keeps open.
-    pub accepting: RefCell<Vec<usize>>,
     /// Readers that wait for a block of the arena or for room in the mesh.
     waiting_readers: RefCell<VecDeque<Waker>>,
     pub scratch: RefCell<Scratch>,
@@ -168,7 +166,7 @@ impl Shard {
         listeners: Arc<[ListenerCounts]>,
         inactive: Option<InactiveClients>,
         map: PartitionMap,
-        endpoint: Endpoint<Posted, SocketBell>,
+        endpoint: Endpoint<Posted, Arc<Bell>>,
         arena: Rc<Arena>,
         service: Service<ShardLog>,
         aliases: Arc<Aliases>,
@@ -205,7 +203,6 @@ impl Shard {
             next_generation: Cell::new(0),
             by_address: RefCell::default(),
             handshakes: Cell::new(0),
-            accepting: RefCell::default(),
             waiting_readers: RefCell::default(),
             scratch: RefCell::new(Scratch {
                 small: vec![0; BLOCK_BYTES].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!()),

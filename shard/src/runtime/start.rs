@@ -6,18 +6,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use ringpost_protocol::certificate::RouterCredentials;
 use ringpost_protocol::version::VersionRange;
 use ringpost_protocol::websocket::pages::Pages;
-use ringpost_store::disk::HeapBuffers;
-use ringpost_store::{IdHasher, MemoryLog, PARTITIONS, PartitionMap, SegmentLog};
+use ringpost_store::{IdHasher, MemoryLog, PARTITIONS, PartitionMap};
 
-use super::bell::{self, Ear, SocketBell};
 use super::disk::ShardDisk;
 use super::listen::{Listening, ShardListener, listen};
 use super::operator::{LastActive, Line, Operator};
@@ -25,30 +21,16 @@ use super::shard::{Posted, Shard};
 use super::state::{self, DataConfig, Recovered, ShardLog, ShardState};
 use super::stop::{StopMode, StopState};
 use super::tls::{Listener, TlsConfigs, TlsOptions};
-use super::{RouterConfig, accept, log, operator, relay, rouse, sweep, sys, worker};
+use super::{RouterConfig, accept, log, operator, relay, sweep, sys, worker};
 use crate::aliases::Aliases;
 use crate::arena::{Arena, BUFFER_BYTES};
 use crate::counters::{Counters, ListenerCounts};
+use crate::executor::{self, Bell, Ear, RingSize};
 use crate::limits::{FREE_BLOCKS_KEPT, Limits, MESH_LANE_SLOTS};
 use crate::links::LinkDirectory;
 use crate::mesh::{Endpoint, mesh};
 use crate::proxy::{ProxyConfig, RelayDirectory};
 use crate::service::{ActiveQueue, Service, ServiceConfig};
-
-/// Registered with each of a shard's three rings: commits are written from there. As much as the limit allows.
-const IO_MEMORY_BYTES: [usize; 5] = [1 << 20, 512 << 10, 256 << 10, 128 << 10, IO_MEMORY_BYTES_MIN];
-const IO_MEMORY_BYTES_MIN: usize = 64 << 10;
-const RINGS_PER_SHARD: u64 = 3;
-/// The queues of a shard's rings, which kernels count too (measured with Linux 6.18).
-const RING_QUEUES_BYTES: u64 = 128 << 10;
-/// What glommio asks for, whatever it needs.
-const LOCKED_MEMORY_MIN_BYTES: u64 = 512 << 10;
-/// Entries of a shard's rings: polls of this many sockets are submitted at once.
-const RING_ENTRIES: usize = 1024;
-/// After this time among ready tasks the executor looks for new events. It must not be short: when the timer fires between
-/// its start and the first task of a turn (on a busy machine a thread may lose the processor there), glommio 0.9 takes the
-/// turn for idle and sleeps although tasks are ready. Tasks of ours visit the reactor by themselves: see `pace`.
-const PREEMPT_AFTER: Duration = Duration::from_millis(100);
 
 /// Everything a router needs to start.
 #[derive(Debug)]
@@ -113,20 +95,22 @@ pub enum StartError {
     )]
     LockedMemory { shards: usize, needed_bytes: u64, limit_bytes: u64 },
     #[error(
-        "the kernel does not let this process use io_uring: {0}. It needs Linux 5.8 or later, \
+        "other programs of this user have locked memory, and the limit, {limit_bytes} bytes, leaves too little: raise it          (LimitMEMLOCK in systemd, ulimit -l in a shell) or start fewer shards"
+    )]
+    LockedMemoryTaken { limit_bytes: u64 },
+    #[error(
+        "the kernel does not let this process use io_uring: {0}. It needs Linux 5.13 or later, \
          kernel.io_uring_disabled=0, and in a container a seccomp profile that allows io_uring"
     )]
     IoUring(String),
     #[error("the random number generator of the system fails: {0}")]
     Random(String),
-    #[error("the sockets between shards cannot be made: {0}")]
+    #[error("the bells of shards cannot be made: {0}")]
     Bell(String),
     #[error("the certificate cannot be used for TLS: {0}")]
     Tls(String),
     #[error("the queues and messages cannot be loaded: {0}")]
     Log(#[from] ringpost_store::log::StartError),
-    #[error("the files of the log cannot be opened: {0}")]
-    LogFiles(String),
 }
 
 /// Why a running router ended by itself.
@@ -162,10 +146,10 @@ struct Seed {
     aliases: Arc<Aliases>,
     links: Arc<LinkDirectory>,
     data_directory: Option<PathBuf>,
-    io_memory_bytes: usize,
+    ring: RingSize,
     map: PartitionMap,
-    endpoint: Endpoint<Posted, SocketBell>,
-    ear: std::os::unix::net::UnixStream,
+    endpoint: Endpoint<Posted, Arc<Bell>>,
+    bell: Arc<Bell>,
     listeners: Vec<ShardListener>,
     /// The router took sockets over: clients wait in their queues.
     is_successor: bool,
@@ -174,7 +158,7 @@ struct Seed {
     counters: Arc<Counters>,
     listener_counts: Arc<[ListenerCounts]>,
     inactive: Option<InactiveClients>,
-    line: (Arc<Line>, std::os::unix::net::UnixStream),
+    line: Arc<Line>,
     /// Active queues of an earlier run that are gone.
     departed: Option<Vec<ActiveQueue>>,
     last_active: Option<Arc<LastActive>>,
@@ -189,7 +173,7 @@ impl Router {
     /// Whether this machine and its limits let so many shards run.
     pub fn check(shards: usize) -> Result<(), StartError> {
         PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
-        io_memory(shards)?;
+        ring_size(shards)?;
         probe_io_uring()
     }
 
@@ -198,7 +182,7 @@ impl Router {
     pub fn take_over(config: Config, inherited: Vec<TcpListener>) -> Result<Self, StartError> {
         let shards = config.shards;
         let map = PartitionMap::new(shards).ok_or(StartError::Shards(shards))?;
-        let io_memory_bytes = io_memory(shards)?;
+        let ring = ring_size(shards)?;
         probe_io_uring()?;
         let is_successor = !inherited.is_empty();
         let wanted: Vec<SocketAddr> = config.listen.iter().map(|listener| listener.address).collect();
@@ -250,9 +234,8 @@ impl Router {
         let stop = Arc::new(StopState::new(shards, kept));
         let counters: Vec<Arc<Counters>> = (0..shards).map(|_| Arc::default()).collect();
         let cpus = sys::allowed_cpus();
-        let (bells_of_lines, ears_of_lines) = bells(shards)?;
         let operator = Operator(Arc::new(operator::Shared {
-            lines: bells_of_lines.into_iter().map(|bell| Arc::new(Line::new(bell))).collect(),
+            lines: bells(shards)?.into_iter().map(|bell| Arc::new(Line::new(bell))).collect(),
             map,
             hasher,
             aliases: Arc::clone(&aliases),
@@ -271,10 +254,10 @@ impl Router {
             threads: Vec::new(),
         };
         let (started, starts) = std::sync::mpsc::channel();
-        let (bells, ears) = bells(shards)?;
-        let ends = mesh(bells, MESH_LANE_SLOTS).into_iter().zip(ears);
-        let operators = operator.0.lines.iter().zip(&operator.0.listeners).zip(ears_of_lines);
-        for ((((endpoint, ear), counters), state), ((line, listener_counts), line_ear)) in
+        let bells = bells(shards)?;
+        let ends = mesh(bells.clone(), MESH_LANE_SLOTS).into_iter().zip(bells);
+        let operators = operator.0.lines.iter().zip(&operator.0.listeners);
+        for ((((endpoint, bell), counters), state), (line, listener_counts)) in
             ends.zip(counters).zip(states).zip(operators)
         {
             let id = endpoint.shard();
@@ -288,10 +271,10 @@ impl Router {
                 aliases: Arc::clone(&aliases),
                 links: Arc::clone(&links),
                 data_directory: config.data.as_ref().map(|data| data.directory.clone()),
-                io_memory_bytes,
+                ring,
                 map,
                 endpoint,
-                ear,
+                bell,
                 listeners: listeners.pop().unwrap_or_default(),
                 is_successor,
                 random: ChaCha20Rng::from_seed(seed_bytes),
@@ -299,15 +282,12 @@ impl Router {
                 counters,
                 listener_counts: Arc::clone(listener_counts),
                 inactive: config.inactive,
-                line: (Arc::clone(line), line_ear),
+                line: Arc::clone(line),
                 departed: departed.as_mut().map(std::mem::take),
                 last_active: keeps_active.then(|| Arc::clone(&operator.0.last_active)),
             };
-            let placement = match cpus.get(id) {
-                Some(&cpu) if shards <= cpus.len() => Placement::Fixed(cpu),
-                _ => Placement::Unbound,
-            };
-            router.threads.push((id, spawn(seed, placement, started.clone())?));
+            let cpu = cpus.get(id).copied().filter(|_| shards <= cpus.len());
+            router.threads.push((id, spawn(seed, cpu, started.clone())?));
         }
         drop(started);
         for _ in 0..shards {
@@ -316,9 +296,6 @@ impl Router {
                 Ok(Err(error)) => return Err(router.abandon(error)),
                 Err(_) => return Err(router.abandon(StartError::IoUring("an executor ended".into()))),
             }
-        }
-        if let Err(error) = rouse::start(&operator.0) {
-            return Err(router.abandon(StartError::Bell(error.to_string())));
         }
         Ok(router)
     }
@@ -390,68 +367,72 @@ fn socks_user() -> Result<String, StartError> {
 
 /// In a thread of its own: when a ring is closed the kernel interrupts the system calls of the thread that made it.
 fn probe_io_uring() -> Result<(), StartError> {
-    let refused = |error: io::Error| StartError::IoUring(error.to_string());
-    let thread = std::thread::Builder::new().name("io_uring".to_owned()).spawn(sys::probe_io_uring);
+    let refused = |error: io::Error| ring_error(&error);
+    let thread = std::thread::Builder::new().name("io_uring".to_owned()).spawn(executor::probe);
     match thread.map_err(refused)?.join() {
         Ok(probed) => probed.map_err(refused),
         Err(_) => Err(StartError::IoUring("asking for it failed".to_owned())),
     }
 }
 
-/// The memory of a ring that fits into the limit of this process.
-fn io_memory(shards: usize) -> Result<usize, StartError> {
-    io_memory_within(shards, sys::locked_memory_limit_bytes().unwrap_or(u64::MAX))
+/// Rings that fit into the limit of this process.
+fn ring_size(shards: usize) -> Result<RingSize, StartError> {
+    ring_size_within(shards, sys::locked_memory_limit_bytes().unwrap_or(u64::MAX))
 }
 
-fn io_memory_within(shards: usize, limit_bytes: u64) -> Result<usize, StartError> {
-    let needed_bytes = |ring_bytes: usize| {
-        let of_shard = RINGS_PER_SHARD * ring_bytes as u64 + RING_QUEUES_BYTES;
-        (shards as u64 * of_shard).max(LOCKED_MEMORY_MIN_BYTES)
-    };
-    // Half of the limit is left to others of this user.
-    let most = IO_MEMORY_BYTES.into_iter().find(|&ring_bytes| needed_bytes(ring_bytes) <= limit_bytes / 2);
-    let needed_bytes = needed_bytes(IO_MEMORY_BYTES_MIN);
-    match most {
-        Some(ring_bytes) => Ok(ring_bytes),
-        None if needed_bytes <= limit_bytes => Ok(IO_MEMORY_BYTES_MIN),
-        None => Err(StartError::LockedMemory { shards, needed_bytes, limit_bytes }),
+/// Others of this user may have locked what the limit leaves.
+fn ring_error(error: &io::Error) -> StartError {
+    let limit_bytes = sys::locked_memory_limit_bytes();
+    match limit_bytes.filter(|_| error.raw_os_error() == Some(libc::ENOMEM)) {
+        Some(limit_bytes) => StartError::LockedMemoryTaken { limit_bytes },
+        None => StartError::IoUring(error.to_string()),
     }
 }
 
-#[allow(clippy::type_complexity)]
-fn bells(shards: usize) -> Result<(Vec<SocketBell>, Vec<std::os::unix::net::UnixStream>), StartError> {
-    (0..shards).map(|_| bell::pair().map_err(|error| StartError::Bell(error.to_string()))).collect()
+fn ring_size_within(shards: usize, limit_bytes: u64) -> Result<RingSize, StartError> {
+    // Of the probe too, whose ring may be there for a moment when the first shard starts.
+    let needed_bytes = |ring: RingSize| shards as u64 * ring.locked_bytes() + RingSize::LEAST.locked_bytes();
+    // Half of the limit is left to others of this user.
+    if needed_bytes(RingSize::LARGE) <= limit_bytes / 2 {
+        return Ok(RingSize::LARGE);
+    }
+    let needed_bytes = needed_bytes(RingSize::SMALL);
+    if needed_bytes <= limit_bytes {
+        return Ok(RingSize::SMALL);
+    }
+    Err(StartError::LockedMemory { shards, needed_bytes, limit_bytes })
+}
+
+fn bells(shards: usize) -> Result<Vec<Arc<Bell>>, StartError> {
+    let bell = || Bell::new().map(Arc::new).map_err(|error| StartError::Bell(error.to_string()));
+    (0..shards).map(|_| bell()).collect()
 }
 
 type Started = std::sync::mpsc::Sender<Result<(), StartError>>;
 
 fn spawn(
     seed: Seed,
-    placement: Placement,
+    cpu: Option<usize>,
     started: Started,
 ) -> Result<JoinHandle<Result<(), String>>, StartError> {
     let stop = Arc::clone(&seed.stop);
+    let ring = seed.ring;
     std::thread::Builder::new()
         .name(format!("shard-{}", seed.id))
         .spawn(move || {
-            let executor = LocalExecutorBuilder::new(placement)
-                .name(&format!("shard-{}", seed.id))
-                .io_memory(seed.io_memory_bytes)
-                .ring_depth(RING_ENTRIES)
-                .preempt_timer(PREEMPT_AFTER)
-                .make();
-            let executor = match executor {
-                Ok(executor) => executor,
-                Err(error) => {
-                    let error = error.to_string();
-                    // The receiver waits for every shard.
-                    let _ = started.send(Err(StartError::IoUring(error.clone())));
-                    return Err(error);
-                }
-            };
+            if let Some(cpu) = cpu {
+                sys::pin_to(cpu);
+            }
             // If a shard ends without having been asked to, the others must not go on without its queues.
-            let _ends = EndsAll(stop);
-            executor.run(run(seed, started))
+            let _ends = EndsAll(Arc::clone(&stop));
+            let (shard, failed) = (seed.id, started.clone());
+            executor::run(ring, run(seed, started)).unwrap_or_else(|error| {
+                let reason = format!("io_uring: {error}");
+                // The receiver waits for every shard; or they run already, and must not go on without this one.
+                let _ = failed.send(Err(ring_error(&error)));
+                stop.fail(FatalError::Shard { shard, reason: reason.clone() });
+                Err(reason)
+            })
         })
         .map_err(|error| StartError::IoUring(error.to_string()))
 }
@@ -472,12 +453,11 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
     let lent_max = (limits.session_bytes / seed.config.shards / BUFFER_BYTES).max(4);
     let arena = Arena::new(lent_max, FREE_BLOCKS_KEPT);
     let mut random = seed.random;
-    let (log, disk) = match open_log(seed.state.log, seed.data_directory, seed.id).await {
-        Ok(opened) => opened,
-        Err(error) => {
-            let _ = started.send(Err(StartError::LogFiles(error.to_string())));
-            return Err(error.to_string());
+    let (log, disk) = match (seed.state.log, seed.data_directory) {
+        (Some(log), Some(directory)) => {
+            (ShardLog::Segments(Box::new(log)), Some(std::rc::Rc::new(ShardDisk::new(directory))))
         }
+        _ => (ShardLog::Memory(MemoryLog::new()), None),
     };
     let mut service = Service::new(
         seed.service,
@@ -510,25 +490,22 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
         connections,
     );
     let letters =
-        glommio::spawn_local(worker::exchange_letters(std::rc::Rc::clone(&shard), Ear::new(seed.ear)));
-    let work = glommio::spawn_local(worker::work(std::rc::Rc::clone(&shard)));
-    let (line, line_ear) = seed.line;
-    let answers =
-        glommio::spawn_local(operator::answer(std::rc::Rc::clone(&shard), line, Ear::new(line_ear)));
-    let relays = glommio::spawn_local(relay::watch(std::rc::Rc::clone(&shard)));
+        executor::spawn_local(worker::exchange_letters(std::rc::Rc::clone(&shard), Ear::new(seed.bell)));
+    let work = executor::spawn_local(worker::work(std::rc::Rc::clone(&shard)));
+    let answers = executor::spawn_local(operator::answer(std::rc::Rc::clone(&shard), seed.line));
+    let relays = executor::spawn_local(relay::watch(std::rc::Rc::clone(&shard)));
     let log_tasks = disk.map(|disk| {
         let drive = log::drive(std::rc::Rc::clone(&shard), std::rc::Rc::clone(&disk));
         let read = log::read_bodies(std::rc::Rc::clone(&shard), disk);
-        (glommio::spawn_local(drive), glommio::spawn_local(read))
+        (executor::spawn_local(drive), executor::spawn_local(read))
     });
     let acceptors: Vec<_> = seed
         .listeners
         .into_iter()
         .filter_map(|listener| {
             let entry = *shard.config.entries.get(listener.place)?;
-            shard.accepting.borrow_mut().push(listener.kept);
             let accept = accept::run(std::rc::Rc::clone(&shard), listener, entry, seed.is_successor);
-            Some(glommio::spawn_local(accept))
+            Some(executor::spawn_local(accept))
         })
         .collect();
     // The receiver waits for every shard.
@@ -550,35 +527,25 @@ async fn run(seed: Seed, started: Started) -> Result<(), String> {
     Ok(())
 }
 
-type OpenedLog = (ShardLog, Option<std::rc::Rc<ShardDisk>>);
-
-/// The log of this shard, with buffers of this executor.
-async fn open_log(
-    log: Option<SegmentLog<HeapBuffers>>,
-    directory: Option<PathBuf>,
-    shard: usize,
-) -> io::Result<OpenedLog> {
-    let (Some(log), Some(directory)) = (log, directory) else {
-        return Ok((ShardLog::Memory(MemoryLog::new()), None));
-    };
-    let (disk, buffers) = ShardDisk::open(directory, u16::try_from(shard).unwrap_or(u16::MAX)).await?;
-    let log = ShardLog::Segments(Box::new(log.with_buffers(buffers)));
-    Ok((log, Some(std::rc::Rc::new(disk))))
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
-    /// What routers of another user than root needed to start.
     #[test]
     fn rings_fit_into_locked_memory() {
-        for (shards, limit_kib) in [(1_usize, 512_u64), (2, 640), (4, 1_280), (25, 8 << 10)] {
-            assert!(io_memory_within(shards, limit_kib << 10).is_ok(), "{shards}");
-            let below = io_memory_within(shards + 1, (limit_kib << 10) - 1);
-            assert!(matches!(below, Err(StartError::LockedMemory { .. })), "{shards}");
-        }
-        assert!(matches!(io_memory_within(1, (512 << 10) - 1), Err(StartError::LockedMemory { .. })));
-        assert!(matches!(io_memory_within(4, u64::MAX), Ok(1_048_576)));
+        let probe = RingSize::LEAST.locked_bytes();
+        let large = 2 * (RingSize::LARGE.locked_bytes() + probe);
+        assert_eq!(ring_size_within(1, large).unwrap(), RingSize::LARGE);
+        assert_eq!(ring_size_within(2, large).unwrap(), RingSize::SMALL);
+        let small = 3 * RingSize::SMALL.locked_bytes() + probe;
+        assert_eq!(ring_size_within(3, small).unwrap(), RingSize::SMALL);
+        assert!(matches!(
+            ring_size_within(3, small - 1),
+            Err(StartError::LockedMemory { shards: 3, needed_bytes, limit_bytes })
+                if needed_bytes == small && limit_bytes == small - 1
+        ));
+        assert_eq!(ring_size_within(256, u64::MAX).unwrap(), RingSize::LARGE);
     }
 }

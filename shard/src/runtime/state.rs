@@ -3,14 +3,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use glommio::io::DmaBuffer;
-use ringpost_store::disk::{FileDisk, HeapBuffers};
+use ringpost_store::disk::{FileDisk, HeapBuffer, HeapBuffers};
 use ringpost_store::log::{
     AppendError, Durability, LogConfig, ReadRequest, StartConfig, StartError as LogStartError, start,
 };
 use ringpost_store::{Activity, BodyPlace, Entry, IdHasher, Log, MemoryLog, Position, SegmentLog, Store};
 
-use super::disk::DmaBuffers;
 use crate::service::{ActiveQueue, Body};
 
 /// Where a router keeps its queues and messages.
@@ -110,18 +108,18 @@ pub(super) fn take_over_activity(states: &mut [ShardState], active: Vec<ActiveQu
 pub enum ShardLog {
     /// Nothing outlives the process.
     Memory(MemoryLog),
-    Segments(Box<SegmentLog<DmaBuffers>>),
+    Segments(Box<SegmentLog<HeapBuffers>>),
 }
 
 impl ShardLog {
-    pub fn segments(&self) -> Option<&SegmentLog<DmaBuffers>> {
+    pub fn segments(&self) -> Option<&SegmentLog<HeapBuffers>> {
         match self {
             Self::Memory(_) => None,
             Self::Segments(log) => Some(log),
         }
     }
 
-    pub fn segments_mut(&mut self) -> Option<&mut SegmentLog<DmaBuffers>> {
+    pub fn segments_mut(&mut self) -> Option<&mut SegmentLog<HeapBuffers>> {
         match self {
             Self::Memory(_) => None,
             Self::Segments(log) => Some(log),
@@ -130,7 +128,7 @@ impl ShardLog {
 }
 
 /// What the disk did.
-pub(super) type DiskCompletion = ringpost_store::log::Completion<DmaBuffer>;
+pub(super) type DiskCompletion = ringpost_store::log::Completion<HeapBuffer>;
 
 impl Log for ShardLog {
     fn append(

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use atomic_waker::AtomicWaker;
-use socket2::Socket;
 
-use super::{FatalError, listen};
+use super::FatalError;
 
 /// How a router is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,13 +96,6 @@ impl StopState {
     /// The listening sockets, if the router has not been asked to close them.
     pub fn take_listeners(&self) -> Vec<TcpListener> {
         std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Knocks at a listening socket: see [`listen::knock`]. None if it is closed already.
-    pub fn knock(&self, place: usize) -> Option<Socket> {
-        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = listeners.get(place)?.local_addr().ok()?;
-        listen::knock(address).inspect_err(|error| tracing::debug!("knocking at {address}: {error}")).ok()
     }
 
     pub fn all_connections_ended(&self) -> bool {

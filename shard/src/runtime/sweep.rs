@@ -4,14 +4,13 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_lite::future::{or, poll_fn};
-use glommio::timer::sleep;
+use futures_lite::future::{or, poll_fn, yield_now};
 
 use super::StopMode;
 use super::connection::Close;
-use super::ending::Ending;
-use super::pace::Pace;
+use super::ending::{self, Ending};
 use super::shard::Shard;
+use crate::executor::sleep;
 use crate::limits::BLOCK_SECS_WHEN_EXHAUSTED;
 
 /// How often connections are looked at. Time limits are kept to about this.
@@ -38,7 +37,7 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
             wait = wait.min(next_retry.saturating_duration_since(now));
         }
         if shard.stop.mode() != StopMode::Run {
-            wait = wait.min(ending.wait());
+            wait = wait.min(ending::LOOK);
         }
         or(sleep(wait), kicked(&shard)).await;
         let now = Instant::now();
@@ -93,7 +92,6 @@ async fn kicked(shard: &Shard) {
 
 async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duration>) {
     let mut place = 0;
-    let mut pace = Pace::default();
     // Blocks that are not complete stand in the way of others when none are left: they get less time.
     let spare_secs = shard.config.limits.block_secs.saturating_sub(BLOCK_SECS_WHEN_EXHAUSTED);
     let block_now = if shard.arena.is_exhausted() { now + Duration::from_secs(spare_secs) } else { now };
@@ -126,7 +124,7 @@ async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duratio
         if place >= shard.connections.borrow().capacity() {
             return;
         }
-        pace.turn().await;
+        yield_now().await;
     }
 }
 

@@ -4,34 +4,25 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
-use futures_lite::future::poll_fn;
+use futures_lite::future::{poll_fn, yield_now};
 
-use super::FatalError;
-use super::bell::Ear;
-use super::pace::Pace;
 use super::relay;
 use super::services;
 use super::shard::{Letter, Posted, Shard, Work};
+use crate::executor::Ear;
 use crate::limits::{COMMANDS_PER_TURN, MESH_DRAIN_MAX};
 
 /// Exchanges letters with other shards until they are gone.
-pub async fn exchange_letters(shard: Rc<Shard>, mut ear: Ear) {
+pub async fn exchange_letters(shard: Rc<Shard>, ear: Ear) {
     let mut letters = Vec::with_capacity(MESH_DRAIN_MAX);
-    let mut pace = Pace::default();
     loop {
         if exchange(&shard, &mut letters) {
-            pace.turn().await;
+            yield_now().await;
             continue;
         }
         shard.endpoint.borrow().park();
         if !exchange(&shard, &mut letters) {
-            pace.waited();
-            if let Err(error) = ear.listen().await {
-                // A shard that cannot be woken would answer nobody.
-                let reason = format!("it cannot hear the others any more: {error}");
-                shard.stop.fail(FatalError::Shard { shard: shard.id, reason });
-                return;
-            }
+            ear.listen().await;
         }
         shard.endpoint.borrow().unpark();
     }
@@ -85,7 +76,6 @@ fn count_latency(shard: &Shard, now: Instant, sent: Instant) {
 
 /// Goes on with work that took more than one turn, and with what waits behind it.
 pub async fn work(shard: Rc<Shard>) {
-    let mut pace = Pace::default();
     loop {
         let work = poll_fn(|cx| {
             if let Some(work) = shard.work.borrow_mut().pop_front() {
@@ -96,6 +86,6 @@ pub async fn work(shard: Rc<Shard>) {
         })
         .await;
         shard.work_turn(work);
-        pace.turn().await;
+        yield_now().await;
     }
 }

@@ -10,12 +10,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_lite::AsyncWrite;
-use futures_lite::future::poll_fn;
+use futures_lite::future::{poll_fn, yield_now};
 use ringpost_protocol::limits::BLOCK_BYTES;
 use smallvec::SmallVec;
 
 use super::connection::{Close, Connection, Deadline};
-use super::pace::Pace;
 use super::services;
 use super::shard::{Scratch, Shard};
 use super::websocket::{seal_block, sealed_bytes_max};
@@ -36,13 +35,12 @@ type Credits = SmallVec<[(usize, usize); 4]>;
 pub async fn run(shard: &Shard, connection: &Rc<Connection>) -> Close {
     let mut rest = Rest::default();
     let mut credits = Credits::new();
-    let mut pace = Pace::default();
     loop {
         if let Err(reason) = poll_fn(|cx| poll_write(shard, connection, &mut rest, &mut credits, cx)).await {
             return reason;
         }
         return_credits(shard, connection, &mut credits);
-        pace.turn().await;
+        yield_now().await;
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::yield_now;
-use glommio::timer::sleep;
 use ringpost_protocol::address::Router;
 use ringpost_protocol::error::TransportError;
 use ringpost_protocol::tls::SessionId;
@@ -17,6 +16,7 @@ use super::super::shard::{Letter, Shard};
 use super::super::{RouterConfig, writer};
 use super::client::{answered, no_session};
 use super::session::{self, Relay};
+use crate::executor::{self, sleep};
 use crate::limits::{RELAY_QUEUE_BYTES, RELAY_TIMEOUTS_MAX};
 use crate::proxy::{
     Answer, Asked, Outcome, Pool, RelayAnswer, RelayFailure, RelayRequest, Requested, Subject, Waiter, count,
@@ -86,7 +86,7 @@ pub(super) fn take_request(shard: &Rc<Shard>, request: RelayRequest) -> Option<R
                 Asked::Failed(failure, client) => Some(failed_answer(shard, &router, failure, client)),
                 Asked::Waits => None,
                 Asked::Connect => {
-                    glommio::spawn_local(live(Rc::clone(shard), *router)).detach();
+                    executor::spawn_local(live(Rc::clone(shard), *router)).detach();
                     None
                 }
             }
@@ -161,7 +161,7 @@ async fn live(shard: Rc<Shard>, router: Router) {
     for client in waiting {
         deliver(&shard, session_answer(&shard, &relay, client));
     }
-    let writer = glommio::spawn_local({
+    let writer = executor::spawn_local({
         let (shard, connection) = (Rc::clone(&shard), Rc::clone(&relay.connection));
         async move {
             let reason = writer::run(&shard, &connection).await;

@@ -1,23 +1,20 @@
 //! From an address to a connected socket, in a thread of its own.
 //!
-//! Resolving a name blocks for as long as name servers like. The runtime has one thread a shard for what blocks, and the
+//! Resolving a name blocks for as long as name servers like. The executor has one thread for what blocks, and the
 //! log's file operations go through it, so it is not used here. The thread ends when the socket is handed over or the
 //! time is over (for a name server that says nothing: when the resolver gives up); there are few of them at a time.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use futures_lite::AsyncReadExt;
 use futures_lite::future::or;
-use glommio::timer::sleep;
 use ringpost_protocol::address::Host;
 
 use super::super::RouterConfig;
-use super::super::sys;
+use crate::executor::{Bell, Ear, sleep};
 use crate::proxy::socks::{Destination, Socks, Step, User};
 use crate::proxy::{SocksAuth, SocksProxy};
 
@@ -34,9 +31,8 @@ pub struct Target {
 
 /// Connects within `limit`.
 pub async fn dial(config: &Arc<RouterConfig>, target: Target, limit: Duration) -> io::Result<TcpStream> {
-    // The shard waits for the other end to be closed: see `bell` for why it is not woken by a channel.
-    let (ours, theirs) = UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
+    let bell = Arc::new(Bell::new()?);
+    let ear = Ear::new(Arc::clone(&bell));
     let (give, take) = mpsc::channel();
     let config = Arc::clone(config);
     std::thread::Builder::new().name("dial".to_owned()).stack_size(STACK_BYTES).spawn(move || {
@@ -46,16 +42,9 @@ pub async fn dial(config: &Arc<RouterConfig>, target: Target, limit: Duration) -
         };
         // The shard may have given up.
         let _ = give.send(connected);
-        drop(theirs);
+        bell.ring();
     })?;
-    let mut ours = sys::stream_of_this_executor(ours);
-    let ended = async {
-        let _ = ours.read(&mut [0]).await;
-    };
-    or(ended, async {
-        sleep(limit).await;
-    })
-    .await;
+    or(ear.listen(), sleep(limit)).await;
     take.try_recv().unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 

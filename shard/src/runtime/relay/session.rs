@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_lite::future::yield_now;
 use rand_core::RngCore;
 use ringpost_protocol::address::{Router, Scheme};
 use ringpost_protocol::certificate::chain::Certificate;
@@ -24,13 +25,13 @@ use zeroize::Zeroizing;
 
 use super::super::connection::{Close, Connection, Deadline};
 use super::super::handshake;
-use super::super::pace::Pace;
 use super::super::reader::{ReceivedBlock, Receiver};
 use super::super::shard::Shard;
 use super::super::sys;
 use super::super::tls::Entry;
 use super::desk::{self, NO_KEY};
 use super::dial::{self, Target};
+use crate::executor::Stream;
 use crate::limits::RELAY_IN_FLIGHT_MAX;
 use crate::proxy::{
     Answer, Forward, InFlight, Outcome, RelayAnswer, RelayFailure, RelayKeys, Subject, Waiter, count,
@@ -163,7 +164,6 @@ fn nonce(shard: &Shard) -> Nonce {
 
 /// Takes what the relay sends until the session ends.
 pub async fn receive(shard: &Rc<Shard>, relay: &Relay, mut receiver: Receiver) -> Close {
-    let mut pace = Pace::default();
     loop {
         let block = match receiver.block(shard, &relay.connection).await {
             Ok(block) => block,
@@ -176,7 +176,7 @@ pub async fn receive(shard: &Rc<Shard>, relay: &Relay, mut receiver: Receiver) -
         if let Err(reason) = receive_block(shard, relay, block) {
             return reason;
         }
-        pace.turn().await;
+        yield_now().await;
     }
 }
 
@@ -331,19 +331,13 @@ pub async fn establish(
     Ok((Rc::new(relay), receiver, registered))
 }
 
-fn prepare(stream: std::net::TcpStream) -> io::Result<glommio::net::TcpStream> {
-    stream.set_nonblocking(true)?;
-    let stream = sys::tcp_stream_of_this_executor(stream);
+fn prepare(stream: std::net::TcpStream) -> io::Result<Stream> {
+    let stream = Stream::new(stream);
     sys::prepare(&stream)?;
     Ok(stream)
 }
 
-fn register(
-    shard: &Rc<Shard>,
-    stream: glommio::net::TcpStream,
-    identity: [u8; 32],
-    at: Instant,
-) -> Option<Registered> {
+fn register(shard: &Rc<Shard>, stream: Stream, identity: [u8; 32], at: Instant) -> Option<Registered> {
     let tls = TlsChannel::client(client_config(identity).ok()?, no_server_name()).ok()?;
     let deadline = Deadline { at, reason: Close::HandshakeTimeout };
     let mut connections = shard.connections.borrow_mut();
