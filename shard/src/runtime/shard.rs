@@ -437,11 +437,13 @@ impl Shard {
         }
     }
 
-    /// Wakes as many readers as there are blocks, those that have waited longest first.
-    pub fn wake_waiting_readers(&self) {
+    /// Wakes as many readers as there are blocks, those that have waited longest first. Gives their number: they take the
+    /// blocks when it is their turn.
+    pub fn wake_waiting_readers(&self) -> usize {
         let mut waiting = self.waiting_readers.borrow_mut();
         let most = waiting.len().min(self.arena.left());
         waiting.drain(..most).for_each(Waker::wake);
+        most
     }
 
     /// Forgets a connection that has ended and tells the homes of its queues.

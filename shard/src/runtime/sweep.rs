@@ -30,6 +30,7 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
         next_expiry += Duration::from_secs(shard.config.expiry_interval_secs);
     }
     let mut ending = Ending::default();
+    let mut readers_first = false;
     loop {
         let now = Instant::now();
         let mut wait = next_sweep.saturating_duration_since(now);
@@ -48,8 +49,8 @@ pub async fn run(shard: Rc<Shard>, stop_accepting: impl Fn()) {
         // What is tried in vain waits again, which kicks: without the pause that would be a busy loop.
         if now >= next_retry && shard.has_waiting() {
             next_retry = now + RETRY_EVERY;
-            shard.wake_waiting_readers();
-            retry_deliveries(&shard);
+            readers_first = !readers_first;
+            retry(&shard, readers_first);
         }
         publish(&shard);
         if ending.look(&shard, now, &stop_accepting) {
@@ -125,6 +126,18 @@ async fn sweep_connections(shard: &Shard, now: Instant, inactive: Option<Duratio
             return;
         }
         yield_now().await;
+    }
+}
+
+/// Tries again what waits for blocks of the arena. Who comes first can take all there are, so they take turns.
+fn retry(shard: &Shard, readers_first: bool) {
+    if readers_first {
+        if shard.wake_waiting_readers() < shard.arena.left() {
+            retry_deliveries(shard);
+        }
+    } else {
+        retry_deliveries(shard);
+        shard.wake_waiting_readers();
     }
 }
 
