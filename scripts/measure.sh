@@ -77,11 +77,11 @@ figure() {
     fi
 }
 
-# A number of the latency of this name.
+# A number of the latency of this name, of the last run or of another result.
 latency() {
     awk -v name="\"$1\"" -v key="\"$2\":" '
         $1 == "\"name\":" { here = ($2 == name ",") }
-        here && $1 == key { sub(",", "", $2); print $2; exit }' "$work/result.json"
+        here && $1 == key { sub(",", "", $2); print $2; exit }' "$work/${3:-result}.json"
 }
 
 median() { sort -n | awk '{ v[NR] = $1 } END { if (NR) print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
