@@ -95,7 +95,8 @@ pub enum StartError {
     )]
     LockedMemory { shards: usize, needed_bytes: u64, limit_bytes: u64 },
     #[error(
-        "other programs of this user have locked memory, and the limit, {limit_bytes} bytes, leaves too little: raise it          (LimitMEMLOCK in systemd, ulimit -l in a shell) or start fewer shards"
+        "other programs of this user have locked memory, and the limit, {limit_bytes} bytes, leaves too little: raise it \
+         (LimitMEMLOCK in systemd, ulimit -l in a shell) or start fewer shards"
     )]
     LockedMemoryTaken { limit_bytes: u64 },
     #[error(
