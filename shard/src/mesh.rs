@@ -18,12 +18,6 @@ pub trait Bell: Send + Sync {
     fn ring(&self);
 }
 
-impl Bell for Arc<crate::executor::Bell> {
-    fn ring(&self) {
-        (**self).ring();
-    }
-}
-
 struct Lane<M> {
     ring: ArrayQueue<M>,
     /// Set by a sender that found the ring full.

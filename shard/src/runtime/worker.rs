@@ -1,6 +1,7 @@
 //! The tasks that serve a shard's queues and its end of the mesh.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -9,8 +10,15 @@ use futures_lite::future::{poll_fn, yield_now};
 use super::relay;
 use super::services;
 use super::shard::{Letter, Posted, Shard, Work};
-use crate::executor::Ear;
+use crate::executor::{Bell, Ear};
 use crate::limits::{COMMANDS_PER_TURN, MESH_DRAIN_MAX};
+use crate::mesh;
+
+impl mesh::Bell for Arc<Bell> {
+    fn ring(&self) {
+        (**self).ring();
+    }
+}
 
 /// Exchanges letters with other shards until they are gone.
 pub async fn exchange_letters(shard: Rc<Shard>, ear: Ear) {
