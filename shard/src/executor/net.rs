@@ -38,28 +38,15 @@ impl AsFd for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            if !self.watch.is_ready() {
-                self.watch.wait(cx);
-                return Poll::Pending;
+        let wanted = out.len();
+        let read = self.watch.poll(cx, || recv(&self.fd, &mut *out, RecvFlags::DONTWAIT));
+        read.map_ok(|(received, _)| {
+            // There was no more. At the end there is nothing to wait for.
+            if received > 0 && received < wanted {
+                self.watch.drained();
             }
-            let wanted = out.len();
-            match recv(&self.fd, &mut *out, RecvFlags::DONTWAIT) {
-                Ok((received, _)) => {
-                    if received > 0 && received < wanted {
-                        self.watch.drained();
-                    }
-                    return Poll::Ready(Ok(received));
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    self.watch.drained();
-                    self.watch.wait(cx);
-                    return Poll::Pending;
-                }
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
+            received
+        })
     }
 }
 
@@ -112,28 +99,11 @@ impl Listener {
 
     /// The next connection, and where it comes from. Dropped before its end, it has accepted none.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        poll_fn(|cx| {
-            loop {
-                if !self.watch.is_ready() {
-                    self.watch.wait(cx);
-                    return Poll::Pending;
-                }
-                match acceptfrom_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                    Ok((socket, peer)) => {
-                        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                        let Some(peer) = peer else { continue };
-                        return Poll::Ready(Ok((Stream::new(socket), peer)));
-                    }
-                    Err(Errno::INTR) => {}
-                    Err(Errno::AGAIN) => {
-                        self.watch.drained();
-                        self.watch.wait(cx);
-                        return Poll::Pending;
-                    }
-                    Err(error) => return Poll::Ready(Err(error.into())),
-                }
-            }
+        let (socket, peer) = poll_fn(|cx| {
+            self.watch.poll(cx, || acceptfrom_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK))
         })
-        .await
+        .await?;
+        let peer = peer.ok_or_else(|| io::Error::other("a connection from nowhere"))?;
+        Ok((Stream::new(socket), SocketAddr::try_from(peer)?))
     }
 }

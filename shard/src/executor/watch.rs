@@ -2,12 +2,14 @@
 //! are ready, which needs no buffer for those that say nothing.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use io_uring::opcode;
 use io_uring::types::Fd;
+use rustix::io::Errno;
 
 use super::Core;
 use super::requests::{Request, Ticket};
@@ -91,6 +93,27 @@ impl Watch {
         if self.watched.state.get() == State::Ready {
             self.watched.state.set(State::Quiet);
         }
+    }
+
+    /// Tries to receive when there may be something, by a call that does not wait.
+    pub fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        mut receive: impl FnMut() -> rustix::io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        while self.is_ready() {
+            match receive() {
+                Ok(received) => return Poll::Ready(Ok(received)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.drained();
+                    break;
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        self.wait(cx);
+        Poll::Pending
     }
 
     /// Wakes the task at the next event: also at the first, if there is something already when the watch begins.
